@@ -1,0 +1,38 @@
+"""Click-refinement of segmentation masks in the notebook.
+
+Names are loaded when they are first used, so that ``import sam3_widget`` stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sam3_widget.models.catalog import load_model
+    from sam3_widget.session import Instance, Session
+    from sam3_widget.widget.image import Sam3Widget
+
+__version__ = "0.1.0"
+__all__ = ["Instance", "Sam3Widget", "Session", "load_model"]
+
+_HOMES = {
+    "Instance": "sam3_widget.session",
+    "Sam3Widget": "sam3_widget.widget.image",
+    "Session": "sam3_widget.session",
+    "load_model": "sam3_widget.models.catalog",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use."""
+    home = _HOMES.get(name)
+    if home is None:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted([*globals(), *__all__])

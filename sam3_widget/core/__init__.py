@@ -1,0 +1,1 @@
+"""The document: prompts, masks, commands and history in plain Python and numpy."""

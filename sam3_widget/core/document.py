@@ -1,0 +1,104 @@
+"""The document: the current state and its history. Undo and redo restore snapshots and compute nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from sam3_widget.core import commands
+from sam3_widget.core.commands import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sam3_widget.core.state import State
+
+LIMIT = 1000
+"""Steps that can be undone; older ones are forgotten, and their arrays with them."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A command with the state on its other side: before it in the past, after it in the future."""
+
+    command: Command
+    state: State
+    gesture: str | None = None
+
+
+class Document:
+    """A state that changes by commands only.
+
+    Parameters
+    ----------
+    state : State
+        Where it starts.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._past: list[_Step] = []
+        self._future: list[_Step] = []
+
+    @property
+    def state(self) -> State:
+        """The current snapshot."""
+        return self._state
+
+    @property
+    def history(self) -> tuple[Command, ...]:
+        """The commands in effect, oldest first."""
+        return tuple(step.command for step in self._past)
+
+    @property
+    def undo_title(self) -> str | None:
+        """What an undo would take back, in words."""
+        return self._past[-1].command.title if self._past else None
+
+    @property
+    def redo_title(self) -> str | None:
+        """What a redo would bring back, in words."""
+        return self._future[-1].command.title if self._future else None
+
+    def run(self, name: str, args: Mapping[str, Any], gesture: str | None = None) -> None:
+        """Apply a command and record it; nothing changes where it raises.
+
+        Parameters
+        ----------
+        name : str
+        args : mapping
+        gesture : str, optional
+            Commands of one gesture (a slider being dragged) that follow one another are one step of the history.
+        """
+        after = commands.apply(self._state, name, args)
+        command = Command(name, dict(args), time.time())
+        before = self._state
+        last = self._past[-1] if self._past else None
+        if last and gesture is not None and last.gesture == gesture and last.command.name == name:
+            before = self._past.pop().state
+        self._past = [*self._past[1 - LIMIT :], _Step(command, before, gesture)]
+        self._future = []
+        self._state = after
+
+    def select(self, object_id: int | None) -> None:
+        """Select an instance, or none; this is not part of the history."""
+        if object_id is not None:
+            self._state.instance(object_id)
+        self._state = replace(self._state, selected=object_id)
+
+    def undo(self) -> bool:
+        """Take the last command back; False where there is none."""
+        return self._travel(self._past, self._future)
+
+    def redo(self) -> bool:
+        """Bring the last undone command back; False where there is none."""
+        return self._travel(self._future, self._past)
+
+    def _travel(self, source: list[_Step], target: list[_Step]) -> bool:
+        if not source:
+            return False
+        step = source.pop()
+        target.append(replace(step, state=self._state))
+        self._state = step.state
+        return True

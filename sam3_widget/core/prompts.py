@@ -1,0 +1,152 @@
+"""What a person says about an instance: points, boxes and brush strokes, in pixels of the original image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sam3_widget.errors import InvalidPromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Path = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A click.
+
+    Attributes
+    ----------
+    x, y : float
+        Pixels of the original image; pixel ``(i, j)`` covers ``[i, i + 1) x [j, j + 1)``.
+    positive : bool
+        True includes what is there, False excludes it.
+    object_id : int
+        The instance it belongs to.
+    point_id : int
+        Unique in its session; later prompts have larger ids.
+    """
+
+    x: float
+    y: float
+    positive: bool
+    object_id: int
+    point_id: int
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box around one instance: ``(x1, y1, x2, y2)`` in pixels of the original image."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    object_id: int
+
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        """The corners as a tuple."""
+        return (self.x1, self.y1, self.x2, self.y2)
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A brush (positive) or eraser (negative) stroke: a disc of ``radius`` pixels moved along ``path``."""
+
+    path: Path
+    radius: float
+    positive: bool
+    object_id: int
+    stroke_id: int
+
+    def covers(self, x: float, y: float) -> bool:
+        """Tell whether a position lies under the stroke."""
+        first = self.path[0]
+        segments = zip(self.path, self.path[1:] or (first,), strict=False)
+        return any(_distance(x, y, *a, *b) <= self.radius for a, b in segments)
+
+
+def _distance(x: float, y: float, ax: float, ay: float, bx: float, by: float) -> float:
+    """Return the distance in pixels from a position to the segment a-b."""
+    dx, dy = bx - ax, by - ay
+    length = dx * dx + dy * dy
+    t = 0.0 if length == 0 else min(1.0, max(0.0, ((x - ax) * dx + (y - ay) * dy) / length))
+    return math.hypot(x - ax - t * dx, y - ay - t * dy)
+
+
+def number(value: object, name: str) -> float:
+    """Return a finite float, or raise an error that names the argument."""
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        message = f"{name} must be a number, got {value!r}"
+        raise InvalidPromptError(message)
+    result = float(value)  # type: ignore[arg-type]
+    if not math.isfinite(result):
+        message = f"{name} must be a finite number, got {value!r}"
+        raise InvalidPromptError(message)
+    return result
+
+
+def integer(value: object, name: str) -> int:
+    """Return an int (numpy integers too), or raise an error that names the argument."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        message = f"{name} must be an integer, got {value!r}"
+        raise InvalidPromptError(message)
+    return int(value.__index__())
+
+
+def flag(value: object, name: str) -> bool:
+    """Return a bool; 0 and 1 (labels of the field) count as one."""
+    if isinstance(value, bool) or (hasattr(value, "__index__") and int(value.__index__()) in {0, 1}):
+        return bool(value)
+    if type(value).__name__ in {"bool", "bool_"}:  # numpy's own bool has no __index__
+        return bool(value)
+    message = f"{name} must be True or False (1 or 0), got {value!r}"
+    raise InvalidPromptError(message)
+
+
+def position(x: object, y: object, width: int, height: int) -> tuple[float, float]:
+    """Return ``(x, y)`` inside the image, or raise an error that says what was expected."""
+    px, py = number(x, "x"), number(y, "y")
+    if not (0 <= px < width and 0 <= py < height):
+        message = f"point must lie inside the image, 0 <= x < {width} and 0 <= y < {height}, got ({px:g}, {py:g})"
+        raise InvalidPromptError(message)
+    return px, py
+
+
+def corners(box: object, width: int, height: int) -> tuple[float, float, float, float]:
+    """Return ``(x1, y1, x2, y2)`` inside the image, or raise an error that says what was expected."""
+    form = "box must be (x1, y1, x2, y2) in pixels with x1 < x2 and y1 < y2"
+    values = _sequence(box)
+    if len(values) != 4:  # noqa: PLR2004 - the four of xyxy
+        message = f"{form}, got {box!r}"
+        raise InvalidPromptError(message)
+    x1, y1, x2, y2 = (number(v, "a corner of the box") for v in values)
+    shown = f"({x1:g}, {y1:g}, {x2:g}, {y2:g})"
+    if not (x1 < x2 and y1 < y2):
+        message = f"{form}, got {shown}"
+        raise InvalidPromptError(message)
+    if not (x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height):
+        message = f"box must lie inside the image, 0 <= x <= {width} and 0 <= y <= {height}, got {shown}"
+        raise InvalidPromptError(message)
+    return x1, y1, x2, y2
+
+
+def polyline(path: object) -> Path:
+    """Return the positions of a stroke; it may run off the image."""
+    form = "path must be one or more (x, y) positions in pixels"
+    rows = [_sequence(row) for row in _sequence(path)]
+    if not rows or any(len(row) != 2 for row in rows):  # noqa: PLR2004 - x and y
+        message = f"{form}, got {path!r}"
+        raise InvalidPromptError(message)
+    return tuple((number(x, "x"), number(y, "y")) for x, y in rows)
+
+
+def _sequence(value: object) -> list[Any]:
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        return []
+    items: Iterable[Any] = value
+    return list(items)

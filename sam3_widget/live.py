@@ -1,0 +1,272 @@
+"""A document that a model answers: what sessions and widgets share."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from sam3_widget.core import masks
+from sam3_widget.core.document import Document
+from sam3_widget.core.image import Image
+from sam3_widget.core.runs import RunLengths
+from sam3_widget.core.state import State
+from sam3_widget.engine import engine_of
+from sam3_widget.errors import InvalidPromptError
+from sam3_widget.models.base import InstancePrompts
+from sam3_widget.models.catalog import load_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from sam3_widget.core.commands import Command
+    from sam3_widget.core.state import Answer, InstanceState
+    from sam3_widget.engine import Prompted
+    from sam3_widget.models.base import Candidates, Model
+
+_CACHE_BYTES = 256 << 20
+_NEEDS = {
+    "add_point": ("points", "points"),
+    "set_points": ("points", "points"),
+    "add_box": ("boxes", "boxes"),
+    "set_boxes": ("boxes", "boxes"),
+    "set_mask": ("mask_prompt", "masks as prompts"),
+}
+
+
+class Listener(Protocol):
+    """Whoever shows a document."""
+
+    def changed(self) -> None:
+        """Take the news of a new revision; called in order, under the document's lock."""
+
+    def progressed(self, phase: str, fraction: float | None) -> None:
+        """Take the news of what the model does: "encoding", "refining" or "idle"; on the worker thread."""
+
+    def failed(self, error: Exception) -> None:
+        """Take an error of the model; on the worker thread."""
+
+
+class LiveDocument:
+    """A document, the engine that answers it, and those who watch.
+
+    Every method may be called from any thread.
+
+    Parameters
+    ----------
+    image : object
+        Whatever :meth:`Image.read` takes.
+    model : str or Model
+    classes : iterable of str
+        Class names on offer.
+    """
+
+    def __init__(self, image: object, model: str | Model = "auto", classes: Iterable[str] = ()) -> None:
+        self.image = Image.read(image)
+        self.model = load_model(model) if isinstance(model, str) else model
+        self.engine = engine_of(self.model)
+        self.revision = 0
+        self.phase = "idle"
+        names = tuple(dict.fromkeys(classes))
+        if any(not isinstance(name, str) for name in names):
+            message = f"classes must be names, got {names!r}"
+            raise InvalidPromptError(message)
+        self._document = Document(State(self.image.height, self.image.width, classes=names))
+        self._changed = threading.Condition(threading.RLock())
+        self._listeners: list[Listener] = []
+        self._rendered: OrderedDict[object, RunLengths] = OrderedDict()
+        self._rendered_bytes = 0
+        self._render_lock = threading.Lock()
+
+    @property
+    def lock(self) -> threading.Condition:
+        """Held while the document changes; take it to read several things of one revision."""
+        return self._changed
+
+    @property
+    def state(self) -> State:
+        """The current snapshot."""
+        return self._document.state
+
+    @property
+    def history(self) -> tuple[Command, ...]:
+        """The commands in effect, oldest first."""
+        return self._document.history
+
+    @property
+    def titles(self) -> tuple[str | None, str | None]:
+        """What undo and redo would do, in words."""
+        return self._document.undo_title, self._document.redo_title
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Register a listener; the returned function takes it away."""
+        self._listeners.append(listener)
+
+        def stop() -> None:
+            with suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return stop
+
+    def run(self, name: str, args: Mapping[str, Any], *, gesture: str | None = None, wait: bool = True) -> State:
+        """Run a command, ``undo``, ``redo`` or ``select``, and return the state it made.
+
+        Parameters
+        ----------
+        name : str
+        args : mapping
+        gesture : str, optional
+            See :meth:`Document.run`.
+        wait : bool
+            Return when the model's answers to this command are there. A call from the worker thread never waits.
+
+        Raises
+        ------
+        Sam3WidgetError
+            The command is refused and nothing changed, or (with ``wait``) the model failed; the prompts are kept.
+        """
+        need = _NEEDS.get(name)
+        if need and not getattr(self.model.capabilities, need[0]):
+            raise self.model.unsupported(need[1], "load a model that does")
+        with self._changed:
+            before = {i.answer for i in self.state.instances}
+            if name in {"undo", "redo"} and not args:
+                changed = self._document.undo() if name == "undo" else self._document.redo()
+            elif name == "select" and set(args) == {"object_id"}:
+                changed = args["object_id"] != self.state.selected
+                self._document.select(args["object_id"])
+            else:
+                changed = True
+                self._document.run(name, args, gesture)
+            after = self.state
+            if not changed:
+                return after
+            self._schedule()
+            self._notify()
+            asked = {i.object_id: i.answer for i in after.instances if i.pending and i.answer not in before}
+            if wait and not self.engine.on_worker:
+                for object_id, answer in asked.items():
+                    self._wait(object_id, answer)
+            return after
+
+    def prepare(self) -> None:
+        """Encode the image ahead of the first prompt, without waiting."""
+        self.engine.prepare(self)
+
+    def cancel(self) -> None:
+        """Stop what the model does for this document; prompts stay."""
+        self.engine.cancel(self)
+
+    def mask(self, instance: InstanceState) -> RunLengths:
+        """Return the mask of an instance as it is drawn; computed once for each state it can have."""
+        settings = self.state.settings
+        strokes = instance.enforced_strokes
+        hygiene = masks.Hygiene(settings.fill_holes, settings.min_area)
+        cleaned = bool(settings.fill_holes or settings.min_area)
+        keep = _kept(instance) if cleaned else ((), ())
+        key = (instance.basis, strokes, settings.mask_threshold, hygiene, keep)
+        with self._render_lock:
+            found = self._rendered.get(key)
+            if found is not None:
+                self._rendered.move_to_end(key)
+                return found
+        level = masks.logit(settings.mask_threshold)
+        size = (self.state.height, self.state.width)
+        basis = instance.basis
+        base = basis if isinstance(basis, RunLengths) or basis is None else _logits(*basis)
+        made = masks.compose(base, size, level, strokes, hygiene if cleaned else None, keep)
+        with self._render_lock:
+            self._rendered[key] = made
+            self._rendered_bytes += made.counts.nbytes
+            while self._rendered_bytes > _CACHE_BYTES and len(self._rendered) > 1:
+                self._rendered_bytes -= self._rendered.popitem(last=False)[1].counts.nbytes
+        return made
+
+    def logits(self, instance: InstanceState) -> NDArray[np.float32]:
+        """Return ``(h, w)`` logits of an instance; those of a mask that no model made are +-8."""
+        basis = instance.basis
+        if basis is not None and not isinstance(basis, RunLengths):
+            return _logits(*basis)
+        return masks.prior_from_mask(self.mask(instance))
+
+    def prompts_of(self, object_id: int, answer: Answer) -> Prompted | None:
+        """Return what an instance asks, or None when an undo or a newer prompt made it stale."""
+        with self._changed:
+            instance = next((i for i in self.state.instances if i.object_id == object_id), None)
+            if instance is None or instance.answer is not answer:
+                return None
+            size = (self.state.height, self.state.width)
+        prompts = InstancePrompts(
+            points=np.array([(p.x, p.y) for p in instance.points], np.float32).reshape(-1, 2),
+            labels=np.array([p.positive for p in instance.points], np.bool_),
+            box=np.array(instance.box.xyxy, np.float32) if instance.box else None,
+        )
+        basis, strokes = instance.basis, instance.enforced_strokes
+        if basis is None or isinstance(basis, RunLengths):
+            if basis is None and not strokes:
+                return prompts, None
+            return prompts, masks.prior_from_mask(masks.compose(basis, size, strokes=strokes))
+        return prompts, masks.paint_logits(_logits(*basis), strokes, *size)
+
+    def answered(self, object_id: int, answer: Answer, candidates: Candidates) -> None:
+        """Take the model's answer; a stale one is kept for a redo but shown to nobody."""
+        answer.write(candidates.logits, tuple(float(s) for s in candidates.scores))
+        for instance in self.state.instances:
+            if instance.object_id == object_id and instance.answer is answer:
+                self.mask(instance)  # outside the lock: the costly part
+        with self._changed:
+            self._notify()
+
+    def failed(self, answers: Mapping[int, Answer], error: Exception) -> None:
+        """Take the news that the model did not answer."""
+        for answer in answers.values():
+            answer.error = error
+        with self._changed:
+            self._notify()
+        for listener in list(self._listeners):
+            listener.failed(error)
+
+    def progressed(self, phase: str, fraction: float | None) -> None:
+        """Pass the model's progress on."""
+        self.phase = phase
+        for listener in list(self._listeners):
+            listener.progressed(phase, fraction)
+
+    def _schedule(self) -> None:
+        self.engine.want(self, {i.object_id: i.answer for i in self.state.instances if i.answer and i.pending})
+
+    def _notify(self) -> None:
+        self.revision += 1
+        self._changed.notify_all()
+        for listener in list(self._listeners):
+            listener.changed()
+
+    def _wait(self, object_id: int, answer: Answer | None) -> None:
+        """Wait until a question is answered, has failed, or was taken back; the lock is free meanwhile."""
+
+        def settled() -> bool:
+            current = any(i.object_id == object_id and i.answer is answer for i in self.state.instances)
+            return answer is None or not current or answer.done or answer.error is not None
+
+        self._changed.wait_for(settled)
+        if answer is not None and answer.error is not None:
+            raise answer.error
+
+
+def _logits(answer: Answer, candidate: int) -> NDArray[np.float32]:
+    assert answer.logits is not None  # noqa: S101 - a basis is always an answer that is there
+    return answer.logits[candidate].astype(np.float32)
+
+
+def _kept(
+    instance: InstanceState,
+) -> tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]:
+    """Return the positions that prompts speak for: inside, outside."""
+    said = [((p.x, p.y), p.positive) for p in instance.points]
+    said += [(at, s.positive) for s in instance.enforced_strokes for at in s.path]
+    return tuple(at for at, inside in said if inside), tuple(at for at, inside in said if not inside)

@@ -1,0 +1,1 @@
+"""Models behind one contract (:mod:`sam3_widget.models.base`)."""

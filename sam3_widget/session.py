@@ -1,0 +1,400 @@
+"""The verbs and attributes that people use, with and without a view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from sam3_widget.live import LiveDocument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from sam3_widget.core.commands import Command
+    from sam3_widget.core.prompts import Box, Point, Stroke
+    from sam3_widget.core.runs import RunLengths
+    from sam3_widget.core.state import InstanceState
+    from sam3_widget.models.base import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One object as it was when it was asked for.
+
+    Attributes
+    ----------
+    object_id : int
+        Stable for the life of the session.
+    label : str
+        Class name, "" while there is none.
+    score : float
+        IoU that the model predicts for the mask, 0 to 1; NaN for an imported or painted mask, and before the
+        first answer.
+    candidate_scores : tuple of float
+        Predicted IoU of each mask the model offered, best first; more than one after an ambiguous click.
+    candidate : int
+        Which of them is chosen.
+    points, strokes : tuple
+        The prompts, oldest first.
+    prompt_box : Box or None
+    runs : RunLengths
+        The mask as run lengths.
+    """
+
+    object_id: int
+    label: str
+    score: float
+    candidate_scores: tuple[float, ...]
+    candidate: int
+    points: tuple[Point, ...]
+    strokes: tuple[Stroke, ...]
+    prompt_box: Box | None
+    visible: bool
+    locked: bool
+    runs: RunLengths
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The mask, ``(H, W)`` bool, exactly as drawn."""
+        return self.runs.to_mask()
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return self.runs.area
+
+    @property
+    def box(self) -> NDArray[np.float32]:
+        """The tight box of the mask, ``(4,)`` float32 ``(x1, y1, x2, y2)`` in pixels; zeros for an empty mask."""
+        return np.array(self.runs.bbox or (0, 0, 0, 0), np.float32)
+
+    @classmethod
+    def of(cls, document: LiveDocument, state: InstanceState) -> Instance:
+        """Make the public view of an instance."""
+        return cls(
+            object_id=state.object_id,
+            label=state.label,
+            score=score_of(state),
+            candidate_scores=state.answer.scores if state.answer else (),
+            candidate=state.candidate,
+            points=state.points,
+            strokes=state.strokes,
+            prompt_box=state.box,
+            visible=state.visible,
+            locked=state.locked,
+            runs=document.mask(state),
+        )
+
+
+def score_of(state: InstanceState) -> float:
+    """Return the predicted IoU of what is shown, NaN where no model made it."""
+    basis = state.basis
+    return basis[0].scores[basis[1]] if isinstance(basis, tuple) else float("nan")
+
+
+class Verbs:
+    """What a session and a widget can do. Calls return when the model's answer is there.
+
+    All positions are pixels ``(x, y)`` of the original image, boxes are ``(x1, y1, x2, y2)``.
+    Every verb raises a :class:`~sam3_widget.errors.Sam3WidgetError` that says what was expected, and then nothing
+    has changed.
+    """
+
+    _live: LiveDocument
+
+    def _run(self, name: str, **args: Any) -> None:  # noqa: ANN401 - validated by the command
+        self._live.run(name, args)
+
+    def _run_for(self, name: str, **args: Any) -> Instance:  # noqa: ANN401 - validated by the command
+        """Run a command that selects the instance it changed, and return that instance."""
+        object_id = self._live.run(name, args).selected
+        assert object_id is not None  # noqa: S101 - the command selected it
+        return self.instance(object_id)
+
+    def add_point(self, x: float, y: float, positive: bool = True, object_id: int | None = None) -> Instance:  # noqa: FBT001, FBT002
+        """Click: include (positive) or exclude what is at ``(x, y)``.
+
+        Parameters
+        ----------
+        x, y : float
+            ``0 <= x < W`` and ``0 <= y < H``.
+        positive : bool
+        object_id : int, optional
+            The instance to refine; None starts a new one.
+
+        Returns
+        -------
+        Instance
+            The instance with its new mask.
+        """
+        return self._run_for("add_point", x=x, y=y, positive=positive, object_id=object_id)
+
+    def move_point(self, point: Point | int, x: float, y: float) -> None:
+        """Move a click, given by itself or its ``point_id``; its effect at the old place goes with it."""
+        self._run("move_point", point_id=_id(point, "point_id"), x=x, y=y)
+
+    def flip_point(self, point: Point | int) -> None:
+        """Turn a positive click into a negative one, or back."""
+        self._run("flip_point", point_id=_id(point, "point_id"))
+
+    def remove_point(self, point: Point | int) -> None:
+        """Remove a click and its effect; an instance without any prompt left goes too."""
+        self._run("remove_point", point_id=_id(point, "point_id"))
+
+    def add_box(self, box: Sequence[float] | NDArray[Any], object_id: int | None = None) -> Instance:
+        """Draw a box around an object; without ``object_id`` it starts an instance, a second box replaces the first."""
+        return self._run_for("add_box", box=box, object_id=object_id)
+
+    def remove_box(self, object_id: int) -> None:
+        """Remove the box of an instance and its effect."""
+        self._run("remove_box", object_id=object_id)
+
+    def add_stroke(
+        self,
+        path: Iterable[tuple[float, float]] | NDArray[Any],
+        radius: float,
+        positive: bool = True,  # noqa: FBT001, FBT002
+        object_id: int | None = None,
+    ) -> Instance:
+        """Paint (positive) or erase exactly the pixels within ``radius`` of a path of ``(x, y)`` positions."""
+        return self._run_for("add_stroke", path=path, radius=radius, positive=positive, object_id=object_id)
+
+    def remove_stroke(self, stroke: Stroke | int) -> None:
+        """Remove a brush or eraser stroke and its effect."""
+        self._run("remove_stroke", stroke_id=_id(stroke, "stroke_id"))
+
+    def set_mask(self, mask: ArrayLike | RunLengths, object_id: int | None = None) -> Instance:
+        """Import an ``(H, W)`` mask and go on refining it; the earlier prompts of that instance are forgotten."""
+        return self._run_for("set_mask", mask=mask, object_id=object_id)
+
+    def choose_candidate(self, object_id: int, index: int) -> None:
+        """Show another of the masks offered for an ambiguous click; 0 is the best predicted."""
+        self._run("choose_candidate", object_id=object_id, index=index)
+
+    def set_label(self, object_id: int, label: str) -> None:
+        """Name the class of an instance."""
+        self._run("set_label", object_id=object_id, label=label)
+
+    def set_visible(self, object_id: int, visible: bool) -> None:  # noqa: FBT001
+        """Show or hide an instance in the view; arrays hold it all the same."""
+        self._run("set_visible", object_id=object_id, visible=visible)
+
+    def set_locked(self, object_id: int, locked: bool) -> None:  # noqa: FBT001
+        """Protect an instance from changes, or free it."""
+        self._run("set_locked", object_id=object_id, locked=locked)
+
+    def remove_object(self, object_id: int) -> None:
+        """Remove an instance with all its prompts."""
+        self._run("remove_object", object_id=object_id)
+
+    def select(self, object_id: int | None) -> None:
+        """Select an instance, or none; not a step of the history."""
+        self._run("select", object_id=object_id)
+
+    def undo(self) -> bool:
+        """Take the last command back; False where there was none. The model is not asked."""
+        return self._travel("undo")
+
+    def redo(self) -> bool:
+        """Bring the last undone command back; False where there was none."""
+        return self._travel("redo")
+
+    def _travel(self, name: str) -> bool:
+        before = self._live.revision
+        self._run(name)
+        return self._live.revision != before
+
+    def reset(self) -> None:
+        """Remove all instances; undo brings them back."""
+        self._run("reset")
+
+    def cancel(self) -> None:
+        """Stop what the model is doing; prompts stay."""
+        self._live.cancel()
+
+    def instance(self, object_id: int) -> Instance:
+        """Return one instance with its mask."""
+        return Instance.of(self._live, self._live.state.instance(object_id))
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call a function after every change of prompts, masks, labels or settings; returns what stops that."""
+        return self._live.listen(_Callback(callback))
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """All instances in order of creation."""
+        return tuple(Instance.of(self._live, i) for i in self._live.state.instances)
+
+    @property
+    def model(self) -> Model:
+        """The model in use."""
+        return self._live.model
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """The image, ``(H, W, 3)`` uint8 RGB, upright."""
+        return self._live.image.pixels
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """All masks, ``(N, H, W)`` bool, exactly as drawn."""
+        state = self._live.state
+        result = np.zeros((len(state.instances), state.height, state.width), np.bool_)
+        for row, instance in zip(result, state.instances, strict=True):
+            row[:] = self._live.mask(instance).to_mask()
+        return result
+
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """The tight box of each mask, ``(N, 4)`` float32 ``(x1, y1, x2, y2)``; zeros for an empty mask."""
+        return np.array([i.box for i in self.instances], np.float32).reshape(-1, 4)
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Predicted IoU of each mask, ``(N,)`` float32; NaN where no model made it."""
+        return np.array([score_of(i) for i in self._live.state.instances], np.float32)
+
+    @property
+    def object_ids(self) -> NDArray[np.int64]:
+        """Ids, ``(N,)`` int64."""
+        return np.array([i.object_id for i in self._live.state.instances], np.int64)
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names, "" where there is none."""
+        return [i.label for i in self._live.state.instances]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All class names on offer, in the order of their number keys."""
+        return self._live.state.classes
+
+    @property
+    def label_map(self) -> NDArray[np.int32]:
+        """Which ``object_id`` each pixel shows, ``(H, W)`` int32, 0 for none; a smaller mask lies above a larger."""
+        state = self._live.state
+        runs = sorted(((self._live.mask(i), i.object_id) for i in state.instances), key=lambda r: -r[0].area)
+        result = np.zeros((state.height, state.width), np.int32)
+        for mask, object_id in runs:
+            if mask.bbox:
+                x1, y1, x2, y2 = mask.bbox
+                result[y1:y2, x1:x2][mask.window(x1, y1, x2, y2)] = object_id
+        return result
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Scores before the threshold, ``(N, h, w)`` float32 at the model's own resolution, over the whole image."""
+        found = [self._live.logits(i) for i in self._live.state.instances]
+        if not found:
+            return np.zeros((0, 0, 0), np.float32)
+        height, width = found[0].shape
+        return np.stack([f if f.shape == (height, width) else cv2.resize(f, (width, height)) for f in found])
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """All clicks, oldest first."""
+        clicks = (p for i in self._live.state.instances for p in i.points)
+        return tuple(sorted(clicks, key=lambda p: p.point_id))
+
+    @property
+    def box_prompts(self) -> tuple[Box, ...]:
+        """All boxes that were drawn, by instance."""
+        return tuple(i.box for i in self._live.state.instances if i.box)
+
+    @property
+    def selected(self) -> int | None:
+        """The ``object_id`` of the selected instance."""
+        return self._live.state.selected
+
+    @property
+    def history(self) -> tuple[Command, ...]:
+        """The commands in effect, oldest first, each with its name, arguments and time."""
+        return self._live.history
+
+    @property
+    def mask_threshold(self) -> float:
+        """Probability that a pixel must exceed; setting it acts at once and asks no model."""
+        return self._live.state.settings.mask_threshold
+
+    @mask_threshold.setter
+    def mask_threshold(self, value: float) -> None:
+        self._run("set_mask_threshold", value=value)
+
+    @property
+    def fill_holes(self) -> int:
+        """Largest hole that is filled, in pixels; 0 fills none."""
+        return self._live.state.settings.fill_holes
+
+    @fill_holes.setter
+    def fill_holes(self, area: int) -> None:
+        self._run("set_fill_holes", area=area)
+
+    @property
+    def min_area(self) -> int:
+        """Smallest island that stays, in pixels; 0 keeps all."""
+        return self._live.state.settings.min_area
+
+    @min_area.setter
+    def min_area(self, area: int) -> None:
+        self._run("set_min_area", area=area)
+
+
+class Session(Verbs):
+    """An image, a model and everything said so far: the whole tool without a view.
+
+    Parameters
+    ----------
+    image : path, bytes, PIL image, numpy array or torch tensor
+        See :meth:`sam3_widget.core.image.Image.read`.
+    model : str or Model
+        A name that :func:`~sam3_widget.models.catalog.load_model` knows, or a loaded model.
+    classes : iterable of str
+        Class names on offer.
+
+    Examples
+    --------
+    >>> from skimage import data
+    >>> session = Session(data.coffee())
+    >>> cup = session.add_point(300, 200)
+    >>> cup.mask.shape
+    (400, 600)
+    """
+
+    def __init__(self, image: object, model: str | Model = "auto", classes: Iterable[str] = ()) -> None:
+        self._live = LiveDocument(image, model, classes)
+
+    @classmethod
+    def of(cls, document: LiveDocument) -> Session:
+        """Return a session on a document that something else shows as well."""
+        session = cls.__new__(cls)
+        session._live = document  # noqa: SLF001 - its own class
+        return session
+
+    def __repr__(self) -> str:
+        """Return size, model and number of instances."""
+        state = self._live.state
+        size = f"{state.width} x {state.height}"
+        return f"<Session {size}, model {self.model.name!r}, {len(state.instances)} instances>"
+
+
+@dataclass(frozen=True)
+class _Callback:
+    callback: Callable[[], None]
+
+    def changed(self) -> None:
+        self.callback()
+
+    def progressed(self, phase: str, fraction: float | None) -> None:
+        pass
+
+    def failed(self, error: Exception) -> None:
+        pass
+
+
+def _id(prompt: object, name: str) -> Any:  # noqa: ANN401 - validated by the command
+    return getattr(prompt, name, prompt)
