@@ -169,7 +169,8 @@ class LiveDocument:
         hygiene = masks.Hygiene(settings.fill_holes, settings.min_area)
         cleaned = bool(settings.fill_holes or settings.min_area)
         keep = _kept(instance) if cleaned else ((), ())
-        key = (instance.basis, strokes, settings.mask_threshold, hygiene, keep)
+        basis = instance.basis  # read once: an answer may arrive at any moment
+        key = (basis, strokes, settings.mask_threshold, hygiene, keep)
         with self._render_lock:
             found = self._rendered.get(key)
             if found is not None:
@@ -177,7 +178,6 @@ class LiveDocument:
                 return found
         level = masks.logit(settings.mask_threshold)
         size = (self.state.height, self.state.width)
-        basis = instance.basis
         base = basis if isinstance(basis, RunLengths) or basis is None else _logits(*basis)
         made = masks.compose(base, size, level, strokes, hygiene if cleaned else None, keep)
         with self._render_lock:
@@ -215,18 +215,15 @@ class LiveDocument:
 
     def answered(self, object_id: int, answer: Answer, candidates: Candidates) -> None:
         """Take the model's answer; a stale one is kept for a redo but shown to nobody."""
-        answer.write(candidates.logits, tuple(float(s) for s in candidates.scores))
-        for instance in self.state.instances:
-            if instance.object_id == object_id and instance.answer is answer:
-                self.mask(instance)  # outside the lock: the costly part
         with self._changed:
+            answer.write(candidates.logits, tuple(float(s) for s in candidates.scores))
             self._notify()
 
     def failed(self, answers: Mapping[int, Answer], error: Exception) -> None:
         """Take the news that the model did not answer."""
-        for answer in answers.values():
-            answer.error = error
         with self._changed:
+            for answer in answers.values():
+                answer.error = error
             self._notify()
         for listener in list(self._listeners):
             listener.failed(error)
@@ -260,7 +257,8 @@ class LiveDocument:
 
 def _logits(answer: Answer, candidate: int) -> NDArray[np.float32]:
     assert answer.logits is not None  # noqa: S101 - a basis is always an answer that is there
-    return answer.logits[candidate].astype(np.float32)
+    chosen: NDArray[np.float32] = answer.logits[candidate].astype(np.float32)
+    return chosen
 
 
 def _kept(

@@ -1,0 +1,335 @@
+import copy
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sam3_widget import Sam3Widget, Session
+from sam3_widget.core.runs import RunLengths
+from sam3_widget.errors import InvalidPromptError, NotFoundError
+from tests.toy import ToyModel
+
+IMAGE = np.full((60, 80, 3), 128, np.uint8)
+
+
+class FrontEnd:
+    """What a view knows: it applies messages as the front end does."""
+
+    def __init__(self, widget):
+        self.widget = widget
+        self.sent = []
+        self.rev = -1
+        self.state = {}
+        self.masks = {}
+        self._ids = itertools.count()
+        widget.send = self.receive
+
+    def receive(self, content, buffers=None):
+        self.sent.append((content, buffers))
+        payload = copy.deepcopy(content["payload"])
+        if content["type"] == "snapshot":
+            self.rev = content["rev"]
+            self.state = payload
+            self.masks = {i["object_id"]: buffers[i.pop("mask")] for i in payload["instances"]}
+        elif content["type"] == "patch" and self.rev >= 0:
+            assert payload["base"] == self.rev
+            self.rev = content["rev"]
+            self.state.update(payload["set"])
+            told = {i["object_id"]: i for i in self.state["instances"] if i["object_id"] not in payload["removed"]}
+            for instance in payload["instances"]:
+                if "mask" in instance:
+                    self.masks[instance["object_id"]] = buffers[instance.pop("mask")]
+                told[instance["object_id"]] = instance
+            self.state["instances"] = [told[k] for k in payload.get("order", told)]
+            self.masks = {k: m for k, m in self.masks.items() if k in told}
+
+    def request(self, kind, payload):
+        """Send a request and return its one answer."""
+        request_id = f"view-{next(self._ids)}"
+        start = len(self.sent)
+        message = {"v": 1, "id": request_id, "type": kind, "rev": self.rev, "payload": payload}
+        self.widget._handle_custom_msg(message, [])
+        answers = [pair for pair in self.sent[start:] if pair[0]["id"] == request_id]
+        assert len(answers) == 1
+        return answers[0]
+
+    def command(self, name, **args):
+        content, _ = self.request("command", {"name": name, "args": args})
+        self.settle()
+        return content
+
+    def settle(self):
+        live = self.widget._live
+        with live.lock:
+            assert live.lock.wait_for(lambda: not any(i.pending for i in live.state.instances), 30)
+
+    def agrees(self):
+        """Tell whether what the view knows is what Python holds."""
+        ids = [i["object_id"] for i in self.state["instances"]]
+        masks = [RunLengths.from_bytes(self.masks[k]).to_mask() for k in ids]
+        shown = np.array(masks).reshape(self.widget.masks.shape)
+        same = ids == self.widget.object_ids.tolist() and set(ids) == set(self.masks)
+        return same and (shown == self.widget.masks).all()
+
+
+@pytest.fixture
+def widget():
+    return Sam3Widget(IMAGE, model=ToyModel())
+
+
+@pytest.fixture
+def view(widget):
+    front = FrontEnd(widget)
+    front.request("hello", {})
+    return front
+
+
+def test_hello_is_answered_by_a_snapshot(view):
+    assert view.rev == 0
+    assert view.state["image"]["width"] == 80
+    assert view.state["model"]["capabilities"]["boxes"] is True
+    assert set(view.state["model"]["advice"]) == {"text", "exemplars", "video"}
+    assert view.state["settings"] == {"mask_threshold": 0.5, "fill_holes": 0, "min_area": 0}
+
+
+def test_a_command_changes_python_and_the_view_alike(view, widget):
+    answer = view.command("add_point", x=20, y=30, positive=True, object_id=None)
+    assert answer["type"] == "patch"
+    assert answer["payload"]["instances"][0]["pending"] is True
+    assert view.agrees()
+    assert widget.masks[0][30, 20]
+    assert widget.points[0].x == 20
+    assert widget.selected == 1
+    assert view.state["history"] == {"undo": "Add point", "redo": None}
+    view.command("undo")
+    assert view.agrees()
+    assert widget.points == ()
+    assert view.state["history"] == {"undo": None, "redo": "Add point"}
+
+
+def test_nothing_to_undo_is_answered_all_the_same(view):
+    assert view.command("undo")["type"] == "patch"
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "code"),
+    [
+        ("command", {"name": "add_point", "args": {"x": 500, "y": 1}}, "invalid_prompt"),
+        ("command", {"name": "zap", "args": {}}, "not_found"),
+        ("command", {"name": "remove_object", "args": {"object_id": 4}}, "not_found"),
+        ("command", {"name": "undo", "args": {"now": 1}}, "not_found"),
+        ("command", {"args": {}}, "protocol"),
+        ("command", {"name": "undo", "args": []}, "protocol"),
+        ("tile", {"key": "another", "level": 0, "x": 0, "y": 0}, "protocol"),
+        ("tile", {"level": "a", "x": 0, "y": 0}, "invalid_prompt"),
+        ("shout", {}, "protocol"),
+    ],
+)
+def test_a_bad_request_is_answered_by_an_error_and_changes_nothing(view, widget, kind, payload, code):
+    content, _ = view.request(kind, payload)
+    assert content["type"] == "error"
+    assert content["payload"]["code"] == code
+    assert content["payload"]["message"]
+    assert widget.history == ()
+    view.command("add_point", x=20, y=30)
+    assert view.agrees()
+
+
+@pytest.mark.parametrize("content", [None, 3, {}, {"v": 2, "id": "a", "type": "hello", "payload": {}}, {"v": 1}])
+def test_what_is_no_message_is_an_error(view, widget, content):
+    widget._handle_custom_msg(content, [])
+    assert view.sent[-1][0]["type"] == "error"
+    assert view.sent[-1][0]["payload"]["code"] == "protocol"
+
+
+def test_patches_hold_the_changed_instance_only(view):
+    for x in (10, 40, 70):
+        view.command("add_point", x=x, y=30)
+    start = len(view.sent)
+    view.command("add_point", x=45, y=30, object_id=2)
+    sent = view.sent[start:]
+    assert {i["object_id"] for content, _ in sent for i in content["payload"]["instances"]} == {2, 3} or {
+        i["object_id"] for content, _ in sent for i in content["payload"]["instances"]
+    } == {2}
+    assert sum(len(buffers) for _, buffers in sent) == 1
+
+
+def test_python_and_browser_drive_one_document(view, widget):
+    widget.add_point(20, 30)
+    assert view.agrees()
+    view.command("add_box", box=[40, 10, 70, 50])
+    assert view.agrees()
+    widget.undo()
+    widget.undo()
+    assert view.agrees()
+    assert view.state["instances"] == []
+
+
+def test_two_views_of_one_session_agree():
+    session = Session(IMAGE, model=ToyModel())
+    views = [FrontEnd(Sam3Widget(session)) for _ in range(2)]
+    for view in views:
+        view.request("hello", {})
+    views[0].command("add_point", x=20, y=30)
+    views[1].settle()
+    assert all(view.agrees() for view in views)
+    assert views[1].widget.points == views[0].widget.points == session.points
+
+
+def test_a_late_view_gets_the_whole_state(view, widget):
+    view.command("add_point", x=20, y=30)
+    late = FrontEnd(widget)
+    late.request("hello", {})
+    assert late.agrees()
+    late.command("add_point", x=60, y=30)
+    assert late.agrees()
+
+
+coordinates = st.tuples(st.integers(0, 79), st.integers(0, 59))
+REQUESTS = st.lists(
+    st.one_of(
+        st.builds(lambda at, p, i: ("add_point", {"x": at[0], "y": at[1], "positive": p, "object_id": i}),
+                  coordinates, st.booleans(), st.none() | st.integers(1, 3)),
+        st.builds(lambda i: ("remove_object", {"object_id": i}), st.integers(1, 3)),
+        st.builds(lambda at: ("add_stroke", {"path": [at], "radius": 5}), coordinates),
+        st.builds(lambda v: ("set_mask_threshold", {"value": v}), st.sampled_from([0.2, 0.5, 0.9])),
+        st.builds(lambda i: ("select", {"object_id": i}), st.none() | st.integers(1, 3)),
+        st.builds(lambda n: (n, {}), st.sampled_from(["undo", "undo", "redo", "reset"])),
+    ),
+    max_size=10,
+)  # fmt: skip
+
+
+@given(REQUESTS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_requests_leave_view_and_python_in_step(requests):
+    view = FrontEnd(Sam3Widget(IMAGE, model=ToyModel()))
+    view.request("hello", {})
+    for name, args in requests:
+        view.command(name, **args)
+    assert view.agrees()
+    fresh = FrontEnd(view.widget)
+    fresh.request("hello", {})
+    assert fresh.state == view.state
+    assert fresh.masks == view.masks
+
+
+def test_points_trait_is_observed_and_assigned(widget):
+    seen = []
+    widget.observe(lambda change: seen.append([(p.x, p.y, p.positive) for p in change["new"]]), "points")
+    widget.add_point(20, 30)
+    widget.points = [(20, 30), (40, 30, 0)]
+    assert seen == [[(20, 30, True)], [(20, 30, True), (40, 30, False)]]
+    assert [p.object_id for p in widget.points] == [1, 1]
+    assert widget.masks[0][30, 20]
+    assert not widget.masks[0][30, 40]
+    widget.points = [*widget.points, {"x": 60, "y": 30, "positive": True, "object_id": 1}]
+    assert widget.masks[0][30, 60]
+    widget.undo()
+    assert len(widget.points) == 2
+
+
+def test_box_prompts_trait_is_observed_and_assigned(widget):
+    seen = []
+    widget.observe(lambda change: seen.append(len(change["new"])), "box_prompts")
+    widget.box_prompts = [(10, 10, 30, 30), (40, 10, 60, 30)]
+    assert widget.masks.shape[0] == 2
+    widget.box_prompts = widget.box_prompts[:1]
+    assert widget.masks.shape[0] == 1
+    assert seen == [2, 1]
+
+
+def test_selected_trait_follows_and_leads(view, widget):
+    view.command("add_point", x=20, y=30)
+    view.command("add_point", x=60, y=30)
+    assert widget.selected == 2
+    widget.selected = 1
+    assert view.state["selected"] == 1
+    view.command("select", object_id=2)
+    assert widget.selected == 2
+
+
+@pytest.mark.parametrize(
+    ("trait", "value", "error"),
+    [
+        ("points", [(900, 3)], InvalidPromptError),
+        ("points", [(1,)], InvalidPromptError),
+        ("points", "abc", InvalidPromptError),
+        ("points", 5, InvalidPromptError),
+        ("points", [(1, 2, 1, 9)], NotFoundError),
+        ("box_prompts", [(1, 2, 3)], InvalidPromptError),
+        ("box_prompts", [(9, 9, 1, 1)], InvalidPromptError),
+        ("selected", 9, NotFoundError),
+        ("selected", "first", NotFoundError),
+    ],
+)
+def test_a_refused_assignment_leaves_the_trait_as_it_was(widget, trait, value, error):
+    widget.add_point(20, 30)
+    widget.add_box((10, 10, 30, 30))
+    before = getattr(widget, trait)
+    with pytest.raises(error):
+        setattr(widget, trait, value)
+    assert getattr(widget, trait) == before
+    assert len(widget.history) == 2
+
+
+def test_cancel_is_answered_and_stops_encoding():
+    model = ToyModel()
+    model.encode_gate.clear()
+    view = FrontEnd(Sam3Widget(IMAGE, model=model))
+    view.request("hello", {})
+    assert model.encoding.wait(30)
+    content, _ = view.request("command", {"name": "add_point", "args": {"x": 20, "y": 30}})
+    assert content["payload"]["instances"][0]["pending"] is True
+    view.request("cancel", {})
+    view.settle()
+    assert "cancelled" in view.state["instances"][0]["error"]
+    model.encode_gate.set()
+    view.command("add_point", x=60, y=30, object_id=1)
+    assert view.agrees()
+    assert view.widget.masks[0][30, 60]
+    told = [c["payload"] for c, _ in view.sent if c["type"] == "progress"]
+    assert {"phase": "encoding", "fraction": 0.25, "cancellable": True} in told
+
+
+def test_a_failing_model_is_an_error_in_the_view(view, widget):
+    widget.model.fails = RuntimeError("boom")
+    view.command("add_point", x=20, y=30)
+    errors = [c["payload"] for c, _ in view.sent if c["type"] == "error"]
+    assert len(errors) == 1
+    assert "boom" in errors[0]["message"]
+    assert "boom" in view.state["instances"][0]["error"]
+
+
+def test_tiles_are_the_pixels_of_the_original():
+    import cv2
+
+    rng = np.random.default_rng(1)
+    big = cv2.resize(rng.integers(0, 255, (20, 30, 3), np.uint8), (3000, 2500), interpolation=cv2.INTER_LINEAR)
+    widget = Sam3Widget(big, model=ToyModel())
+    assert widget._image["levels"] == 1
+    assert max(widget._image["preview_width"], widget._image["preview_height"]) == 2048
+    view = FrontEnd(widget)
+    view.request("hello", {})
+    key = widget._image["key"]
+    content, buffers = view.request("tile", {"key": key, "level": 0, "x": 5, "y": 4})
+    part = cv2.imdecode(np.frombuffer(buffers[0], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert content["payload"]["mime"] == "image/png"
+    assert part.shape == (2500 - 4 * 512, 3000 - 5 * 512, 3)
+    assert (part == big[4 * 512 :, 5 * 512 :]).all()
+
+
+def test_close_stops_listening():
+    session = Session(IMAGE, model=ToyModel())
+    view = FrontEnd(Sam3Widget(session))
+    view.widget.close()
+    session.add_point(20, 30)
+    assert view.sent == []
+
+
+def test_demo_opens_on_a_picture():
+    widget = Sam3Widget.demo(height=300)
+    assert widget.image.shape == (400, 600, 3)
+    assert widget.height == 300
