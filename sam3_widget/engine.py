@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 
 CACHE_BYTES = 1 << 30
 """Memory that embeddings may take; the ones used longest ago go first."""
-_IDLE_SECONDS = 30.0
 
 Prompted = tuple["InstancePrompts", "NDArray[np.float32] | None"]
 
@@ -73,17 +73,20 @@ class Engine:
         self._cache_bytes = cache_bytes
         self._embeddings: OrderedDict[str, Embedding] = OrderedDict()
         self._desks: OrderedDict[Client, _Desk] = OrderedDict()
-        self._wake = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        # An executor rather than a daemon thread: the interpreter waits for it before it takes OpenCV and torch apart.
+        self._executor = ThreadPoolExecutor(1, f"sam3w-{model.name}")
+        self._working = False
+        self._worker: threading.Thread | None = None
 
     @property
     def on_worker(self) -> bool:
         """Whether the caller runs on the worker thread, which must never wait for itself."""
-        return threading.current_thread() is self._thread
+        return threading.current_thread() is self._worker
 
     def want(self, client: Client, wanted: Mapping[int, Answer]) -> None:
         """Say all that a client waits for, by ``object_id``; what it wanted before and not now is dropped."""
-        with self._wake:
+        with self._lock:
             desk = self._desks.setdefault(client, _Desk({}))
             desk.wanted = {**{k: a for k, a in wanted.items() if desk.wanted.get(k) is a}, **wanted}
             if wanted:
@@ -92,13 +95,13 @@ class Engine:
 
     def prepare(self, client: Client) -> None:
         """Encode a client's image ahead of its first question."""
-        with self._wake:
+        with self._lock:
             self._desks.setdefault(client, _Desk({})).prepare = True
             self._start()
 
     def cancel(self, client: Client) -> None:
         """Stop encoding for a client at the model's next step, and drop its questions."""
-        with self._wake:
+        with self._lock:
             desk = self._desks.get(client)
             if desk is None:
                 return
@@ -108,20 +111,19 @@ class Engine:
             client.failed(dropped, CancelledError("cancelled: the next click goes on from here"))
 
     def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=f"sam3w-{self.model.name}", daemon=True)
-            self._thread.start()
-        self._wake.notify_all()
+        if not self._working:
+            self._working = True
+            self._executor.submit(self._work)
 
     def _work(self) -> None:
+        """Serve clients in turn until none waits."""
+        self._worker = threading.current_thread()
         while True:
-            with self._wake:
+            with self._lock:
                 client = self._next_client()
-                while client is None:
-                    if not self._wake.wait(_IDLE_SECONDS) and self._next_client() is None:
-                        self._thread = None
-                        return
-                    client = self._next_client()
+                if client is None:
+                    self._working = False
+                    return
             try:
                 self._serve(client)
             except Exception as error:
@@ -140,7 +142,7 @@ class Engine:
     def _serve(self, client: Client) -> None:
         """Answer one question of a client, or encode its image."""
         embedding = self._embedding(client)
-        with self._wake:
+        with self._lock:
             desk = self._desks[client]
             desk.prepare = False
             object_id, answer = next(iter(desk.wanted.items()), (0, None))
@@ -152,7 +154,7 @@ class Engine:
             client.progressed("refining", None)
             candidates = self.model.refine(embedding, *prompted)
             client.answered(object_id, answer, candidates)
-        with self._wake:
+        with self._lock:
             if desk.wanted.get(object_id) is answer:
                 del desk.wanted[object_id]
             waiting = bool(desk.wanted)
@@ -169,7 +171,7 @@ class Engine:
         desk = self._desks[client]
 
         def progress(fraction: float) -> None:
-            if desk.cancelled:
+            if desk.cancelled or not threading.main_thread().is_alive():
                 message = "cancelled while encoding"
                 raise CancelledError(message)
             client.progressed("encoding", fraction)
@@ -186,7 +188,7 @@ class Engine:
         return embedding
 
     def _fail(self, client: Client, error: Exception) -> None:
-        with self._wake:
+        with self._lock:
             desk = self._desks[client]
             dropped, desk.wanted, desk.prepare = desk.wanted, {}, False
         told = error if isinstance(error, ModelError) else ModelError(f"{self.model.name} failed: {error!r}")

@@ -71,7 +71,6 @@ class LiveDocument:
         self.model = load_model(model) if isinstance(model, str) else model
         self.engine = engine_of(self.model)
         self.revision = 0
-        self.phase = "idle"
         names = tuple(dict.fromkeys(classes))
         if any(not isinstance(name, str) for name in names):
             message = f"classes must be names, got {names!r}"
@@ -230,7 +229,6 @@ class LiveDocument:
 
     def progressed(self, phase: str, fraction: float | None) -> None:
         """Pass the model's progress on."""
-        self.phase = phase
         for listener in list(self._listeners):
             listener.progressed(phase, fraction)
 

@@ -225,14 +225,14 @@ def set_points(state: State, points: Iterable[tuple[float, float, object, int | 
     """
     rows = list(points)
     wanted: dict[int, list[Point]] = {}
-    fresh: int | None = None
+    ours = state.selected
+    starts = any(prompts.flag(positive, "positive") for _, _, positive, object_id in rows if object_id is None)
     for x, y, positive, object_id in rows:
         px, py = prompts.position(x, y, state.width, state.height)
         include = prompts.flag(positive, "positive")
-        owner = object_id if object_id is not None else (fresh or state.selected)
-        starts = owner is None and any(prompts.flag(r[2], "positive") for r in rows if r[3] is None)
+        owner = ours if object_id is None else object_id
         state, instance = _target(state, owner, starts=starts, what="negative point")
-        fresh = instance.object_id if object_id is None else fresh
+        ours = instance.object_id if object_id is None else ours
         point = Point(px, py, include, instance.object_id, state.next_prompt_id)
         state = _numbered(state)
         wanted.setdefault(instance.object_id, []).append(point)

@@ -58,7 +58,7 @@ class Image:
     def key(self) -> str:
         """A hash of size and content: equal pictures have equal keys."""
         digest = hashlib.blake2b(repr(self.pixels.shape).encode(), digest_size=12)
-        digest.update(np.ascontiguousarray(self.pixels))
+        digest.update(np.ascontiguousarray(self.pixels).data)
         return digest.hexdigest()
 
     @classmethod

@@ -83,7 +83,7 @@ def number(value: object, name: str) -> float:
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         message = f"{name} must be a number, got {value!r}"
         raise InvalidPromptError(message)
-    result = float(value)  # type: ignore[arg-type]
+    result = float(value)
     if not math.isfinite(result):
         message = f"{name} must be a finite number, got {value!r}"
         raise InvalidPromptError(message)

@@ -14,7 +14,7 @@ from sam3_widget.errors import ProtocolError, Sam3WidgetError
 from sam3_widget.live import LiveDocument
 from sam3_widget.session import Session, Verbs
 from sam3_widget.widget import imagery, traits
-from sam3_widget.widget.protocol import Request, View, envelope
+from sam3_widget.widget.protocol import Request, View, envelope, status
 from sam3_widget.widget.still import Stills, still
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _STATIC = Path(__file__).parent.parent / "static"
 
 
-class Sam3Widget(anywidget.AnyWidget, Verbs):  # type: ignore[misc]
+class Sam3Widget(anywidget.AnyWidget, Verbs):
     """Click, box and paint masks on an image in the notebook; take them away as numpy.
 
     It has every verb and attribute of :class:`~sam3_widget.session.Session`; ``session`` is that session.
@@ -96,7 +96,8 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):  # type: ignore[misc]
         """Open on a cup of coffee, a picture that scikit-image ships (Rachel Michetti, CC0)."""
         from skimage import data  # noqa: PLC0415 - slow to load, and only for the demo
 
-        return cls(data.coffee(), **options)
+        picture: object = data.coffee()  # type: ignore[no-untyped-call]
+        return cls(picture, **options)
 
     @property
     def session(self) -> Session:
@@ -129,11 +130,11 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):  # type: ignore[misc]
         self._tell()
 
     def progressed(self, phase: str, fraction: float | None) -> None:
-        """Send progress; a decode is too short to be worth a message, the patch says that it is under way."""
-        if phase == "encoding" or self._encoding:
-            self._encoding = phase == "encoding"
-            told = {"phase": phase if self._encoding else "idle", "fraction": fraction, "cancellable": self._encoding}
-            self.send(envelope("progress", self._shown.rev, told))
+        """Send how far encoding is, and that it is over."""
+        encoding = phase == "encoding"
+        if encoding or self._encoding:
+            self._encoding = encoding
+            self.send(envelope("progress", self._shown.rev, status(fraction, encoding=encoding)))
 
     def failed(self, error: Exception) -> None:
         """Send an error of the model."""
@@ -145,7 +146,7 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):  # type: ignore[misc]
         shown = self._repr_mimebundle_()
         if shown is not None:
             data, metadata = shown
-            display(data, metadata=metadata, raw=True)
+            display(data, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
             self._stills.show()
 
     def _tell(self) -> None:
@@ -178,7 +179,7 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):  # type: ignore[misc]
             return
         with self._live.lock:
             if request.type == "hello":
-                payload, buffers = self._shown.snapshot()
+                payload, buffers = self._shown.snapshot(encoding=self._encoding)
                 self.send(envelope("snapshot", self._shown.rev, payload, request.id), buffers)
                 return
             self._thread.request = request.id

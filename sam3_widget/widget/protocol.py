@@ -111,16 +111,16 @@ class View:
                     "min_area": state.settings.min_area,
                 },
                 "history": {"undo": undo, "redo": redo},
-                "status": {"phase": document.phase, "fraction": None, "cancellable": document.phase == "encoding"},
             },
             instances={i.object_id: _instance(i, masks[i.object_id]) for i in state.instances},
             masks=masks,
         )
 
-    def snapshot(self) -> tuple[dict[str, Any], list[bytes]]:
-        """Return the whole view as a payload with buffers."""
+    def snapshot(self, *, encoding: bool = False) -> tuple[dict[str, Any], list[bytes]]:
+        """Return the whole view as a payload with buffers; later news of the status comes as progress."""
         instances = [{**told, "mask": k} for k, told in enumerate(self.instances.values())]
-        return {**self.common, "instances": instances}, [m.to_bytes() for m in self.masks.values()]
+        told = {**self.common, "instances": instances, "status": status(None, encoding=encoding)}
+        return told, [m.to_bytes() for m in self.masks.values()]
 
     def since(self, base: View) -> tuple[dict[str, Any], list[bytes]]:
         """Return what changed since an earlier view as a payload with buffers."""
@@ -145,6 +145,11 @@ class View:
         if [*kept, *(object_id for object_id in order if object_id not in base.instances)] != order:
             payload["order"] = order
         return payload, buffers
+
+
+def status(fraction: float | None, *, encoding: bool) -> dict[str, Any]:
+    """Return what the model does; a decode is too short for words, the pending instance says that it runs."""
+    return {"phase": "encoding" if encoding else "idle", "fraction": fraction, "cancellable": encoding}
 
 
 def _instance(state: InstanceState, mask: RunLengths) -> dict[str, Any]:

