@@ -1,0 +1,244 @@
+/** The commands of the session, and what they make of the prompts until the kernel answers. */
+
+import type { Box, Polarity, State } from "./state";
+import { instanceOf } from "./state";
+
+type Target = { object_id: number | null };
+type Drag = { gesture?: string };
+
+export interface CommandArgs {
+  add_point: Target & { x: number; y: number; positive: boolean };
+  move_point: { point_id: number; x: number; y: number };
+  flip_point: { point_id: number };
+  remove_point: { point_id: number };
+  add_box: Target & { box: Box };
+  remove_box: { object_id: number };
+  add_stroke: Target & { path: [number, number][]; radius: number; positive: boolean };
+  remove_stroke: { stroke_id: number };
+  choose_candidate: { object_id: number; index: number };
+  set_label: { object_id: number; label: string };
+  set_visible: { object_id: number; visible: boolean };
+  set_locked: { object_id: number; locked: boolean };
+  remove_object: { object_id: number };
+  select: { object_id: number | null };
+  set_mask_threshold: Drag & { value: number };
+  set_fill_holes: Drag & { area: number };
+  set_min_area: Drag & { area: number };
+  undo: Record<string, never>;
+  redo: Record<string, never>;
+  reset: Record<string, never>;
+}
+
+export type CommandName = keyof CommandArgs;
+export type Command = { [N in CommandName]: { name: N; args: CommandArgs[N] } }[CommandName];
+export type AddCommand = Extract<Command, { name: "add_point" | "add_box" | "add_stroke" }>;
+
+/** A command that the kernel has not answered. */
+export interface Pending {
+  key: string;
+  command: Command;
+  /** Key of the command whose new object this one belongs to: it waits until that object has an id. */
+  after?: string;
+}
+
+/** The object that the next prompt goes to; `newFrom` names the pending command that makes it. */
+export type Selection = number | null | { newFrom: string };
+
+export interface DrawnPoint {
+  pointId: number | null;
+  x: number;
+  y: number;
+  label: Polarity;
+  pending: boolean;
+}
+
+export interface DrawnStroke {
+  path: readonly (readonly [number, number])[];
+  radius: number;
+  positive: boolean;
+}
+
+export interface Prompts {
+  points: DrawnPoint[];
+  box: { box: Box; pending: boolean } | null;
+  /** Only strokes that wait for an answer: the others are in the mask. */
+  strokes: DrawnStroke[];
+}
+
+function isAdd(command: Command): command is AddCommand {
+  return command.name === "add_point" || command.name === "add_box" || command.name === "add_stroke";
+}
+
+/** What is selected once the kernel has carried out everything asked of it so far. */
+export function selectionOf(state: State | null, pending: Iterable<Pending>): Selection {
+  let selection: Selection = state?.selected ?? null;
+  for (const { key, command, after } of pending) {
+    if (after !== undefined) continue;
+    if (command.name === "select") selection = command.args.object_id;
+    else if (isAdd(command)) selection = command.args.object_id ?? { newFrom: key };
+    else if (command.name === "remove_object" && command.args.object_id === selection) selection = null;
+    else if (command.name === "reset") selection = null;
+  }
+  return selection;
+}
+
+/** The prompts to draw for a selection: what the kernel confirmed, changed by what it was asked since. */
+export function promptsOf(state: State | null, pending: Iterable<Pending>, selection: Selection): Prompts {
+  const owner = typeof selection === "number" ? instanceOf(state, selection) : null;
+  const points = new Map<number, DrawnPoint>();
+  for (const [pointId, x, y, label] of owner?.points ?? []) {
+    points.set(pointId, { pointId, x, y, label, pending: false });
+  }
+  const added: DrawnPoint[] = [];
+  const strokes: DrawnStroke[] = [];
+  let box = owner?.box ? { box: owner.box, pending: false } : null;
+  const isOurs = (key: string, id: number | null, after: string | undefined) =>
+    typeof selection === "object" && selection !== null
+      ? key === selection.newFrom || after === selection.newFrom
+      : id !== null && id === selection;
+  for (const { key, command, after } of pending) {
+    if (isAdd(command)) {
+      if (!isOurs(key, command.args.object_id, after)) continue;
+      if (command.name === "add_point") {
+        const { x, y, positive } = command.args;
+        added.push({ pointId: null, x, y, label: positive ? 1 : 0, pending: true });
+      } else if (command.name === "add_box") {
+        box = { box: command.args.box, pending: true };
+      } else {
+        strokes.push(command.args);
+      }
+    } else if (command.name === "move_point") {
+      const { point_id, x, y } = command.args;
+      const point = points.get(point_id);
+      if (point) points.set(point_id, { ...point, x, y, pending: true });
+    } else if (command.name === "flip_point") {
+      const point = points.get(command.args.point_id);
+      if (point) points.set(command.args.point_id, { ...point, label: point.label ? 0 : 1, pending: true });
+    } else if (command.name === "remove_point") {
+      points.delete(command.args.point_id);
+    } else if (command.name === "remove_box" && command.args.object_id === selection) {
+      box = null;
+    }
+  }
+  return { points: [...points.values(), ...added], box, strokes };
+}
+
+export interface Answer {
+  /** Ids of the instances in the answer, new ones last. */
+  instances: number[];
+  selected: number | null;
+}
+
+/** Sends commands, remembers them until they are answered, and holds those that need an id yet to come. */
+export class Commands {
+  #pending = new Map<string, Pending>();
+  #counter = 0;
+  #send: (command: Command) => Promise<Answer>;
+  #onChange: () => void;
+  #onError: (error: unknown) => void;
+
+  constructor(
+    send: (command: Command) => Promise<Answer>,
+    onChange: () => void,
+    onError: (error: unknown) => void,
+  ) {
+    this.#send = send;
+    this.#onChange = onChange;
+    this.#onError = onError;
+  }
+
+  get pending(): Iterable<Pending> {
+    return this.#pending.values();
+  }
+
+  get idle(): boolean {
+    return this.#pending.size === 0;
+  }
+
+  /** Resolves to whether the kernel did it. */
+  async run(command: Command): Promise<boolean> {
+    return this.#dispatch(this.#key(), command);
+  }
+
+  /** Gives a prompt to what is selected, also when that object is only being made. */
+  async add(command: AddCommand, target: Selection): Promise<boolean> {
+    if (target === null || typeof target === "number") {
+      return this.run({ ...command, args: { ...command.args, object_id: target } } as AddCommand);
+    }
+    const key = this.#key();
+    this.#pending.set(key, { key, command, after: target.newFrom });
+    this.#onChange();
+    return true;
+  }
+
+  #key(): string {
+    return `c${++this.#counter}`;
+  }
+
+  async #dispatch(key: string, command: Command): Promise<boolean> {
+    this.#pending.set(key, { key, command });
+    this.#onChange();
+    try {
+      const answer = await this.#send(command);
+      this.#pending.delete(key);
+      this.#release(key, answer.selected ?? answer.instances.at(-1) ?? null);
+      return true;
+    } catch (error) {
+      this.#pending.delete(key);
+      for (const held of [...this.#pending.values()]) {
+        if (held.after === key) this.#pending.delete(held.key);
+      }
+      this.#onError(error);
+      return false;
+    } finally {
+      this.#onChange();
+    }
+  }
+
+  #release(key: string, objectId: number | null): void {
+    for (const held of [...this.#pending.values()]) {
+      if (held.after !== key) continue;
+      const command = { ...held.command, args: { ...held.command.args, object_id: objectId } } as Command;
+      this.#pending.delete(held.key);
+      void this.#dispatch(held.key, command);
+      // Without an id each would make an object of its own; the first makes one, the others wait for it.
+      if (objectId === null) {
+        for (const other of this.#pending.values()) if (other.after === key) other.after = held.key;
+        return;
+      }
+    }
+  }
+}
+
+/** One drag of a slider: at most one request is out, and of the values that wait only the newest is sent. */
+export class Throttle<T> {
+  #send: (value: T) => Promise<unknown>;
+  #next: { value: T } | null = null;
+  #busy = false;
+
+  constructor(send: (value: T) => Promise<unknown>) {
+    this.#send = send;
+  }
+
+  get busy(): boolean {
+    return this.#busy;
+  }
+
+  push(value: T): void {
+    this.#next = { value };
+    if (!this.#busy) void this.#drain();
+  }
+
+  async #drain(): Promise<void> {
+    this.#busy = true;
+    try {
+      while (this.#next !== null) {
+        const { value } = this.#next;
+        this.#next = null;
+        await this.#send(value);
+      }
+    } finally {
+      this.#busy = false;
+    }
+  }
+}

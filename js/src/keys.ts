@@ -1,0 +1,244 @@
+/** One table of keys, for pressing and for reading. */
+
+import type { Editor } from "./editor";
+
+export interface KeyContext {
+  editor: Editor;
+  toggleOutline(): void;
+  toggleHelp(): void;
+  hold(on: boolean): void;
+  /** Returns true when something was cancelled, closed or left. */
+  escape(): boolean;
+}
+
+export interface Binding {
+  /** As `chord` writes them; several do the same. */
+  keys: readonly string[];
+  /** How the help sheet writes them. */
+  shown: string;
+  what: string;
+  group: "Draw" | "Objects" | "View" | "General";
+  /** On the canvas only: elsewhere the key belongs to the control that has the focus. */
+  canvas?: boolean;
+  /** Returning false leaves the key to the browser. */
+  run(context: KeyContext, key: string): boolean | undefined;
+}
+
+const does = (act: (context: KeyContext) => void) => (context: KeyContext) => {
+  act(context);
+  return true;
+};
+
+const ARROWS: Record<string, [number, number]> = {
+  ArrowLeft: [-1, 0],
+  ArrowRight: [1, 0],
+  ArrowUp: [0, -1],
+  ArrowDown: [0, 1],
+};
+
+function moveCursor({ editor }: KeyContext, key: string): boolean {
+  const fast = key.startsWith("Shift+");
+  const [dx, dy] = ARROWS[fast ? key.slice(6) : key] ?? [0, 0];
+  editor.moveCursor(dx, dy, fast);
+  return true;
+}
+
+export const BINDINGS: readonly Binding[] = [
+  {
+    group: "Draw",
+    keys: ["p"],
+    shown: "P",
+    what: "Point tool",
+    run: does((c) => c.editor.setTool("point", true)),
+  },
+  {
+    group: "Draw",
+    keys: ["b"],
+    shown: "B",
+    what: "Box tool",
+    run: does((c) => c.editor.setTool("box", true)),
+  },
+  {
+    group: "Draw",
+    keys: ["s"],
+    shown: "S",
+    what: "Brush tool",
+    run: does((c) => c.editor.setTool("brush", true)),
+  },
+  {
+    group: "Draw",
+    keys: ["t"],
+    shown: "T",
+    what: "Include or exclude: of the chosen point, else of the next clicks and strokes",
+    run: does((c) => c.editor.flip()),
+  },
+  {
+    group: "Draw",
+    keys: ["["],
+    shown: "[",
+    what: "Smaller brush",
+    run: does((c) => c.editor.resizeBrush(false)),
+  },
+  {
+    group: "Draw",
+    keys: ["]"],
+    shown: "]",
+    what: "Larger brush",
+    run: does((c) => c.editor.resizeBrush(true)),
+  },
+  {
+    group: "Draw",
+    keys: Object.keys(ARROWS),
+    shown: "Arrow keys",
+    what: "Move the cursor",
+    canvas: true,
+    run: moveCursor,
+  },
+  {
+    group: "Draw",
+    keys: Object.keys(ARROWS).map((key) => `Shift+${key}`),
+    shown: "Shift + arrow keys",
+    what: "Move the cursor ten times as far",
+    canvas: true,
+    run: moveCursor,
+  },
+  {
+    group: "Draw",
+    keys: ["Enter"],
+    shown: "Enter",
+    what: "Click at the cursor; corner of a box; begin or end a stroke",
+    canvas: true,
+    run: does((c) => c.editor.enter(false)),
+  },
+  {
+    group: "Draw",
+    keys: ["Shift+Enter"],
+    shown: "Shift + Enter",
+    what: "The same, to exclude",
+    canvas: true,
+    run: does((c) => c.editor.enter(true)),
+  },
+  { group: "Objects", keys: ["m"], shown: "M", what: "New object", run: does((c) => c.editor.startNew()) },
+  {
+    group: "Objects",
+    keys: ["Tab"],
+    shown: "Tab",
+    what: "Next object",
+    canvas: true,
+    run: (c) => c.editor.step(true),
+  },
+  {
+    group: "Objects",
+    keys: ["Shift+Tab"],
+    shown: "Shift + Tab",
+    what: "Previous object",
+    canvas: true,
+    run: (c) => c.editor.step(false),
+  },
+  {
+    group: "Objects",
+    keys: ["x"],
+    shown: "X",
+    what: "Next candidate",
+    run: does((c) => c.editor.nextCandidate()),
+  },
+  {
+    group: "Objects",
+    keys: ["1", "2", "3", "4", "5", "6", "7", "8", "9", "0"],
+    shown: "1 – 9, 0",
+    what: "Class of the object",
+    run: ({ editor }, key) => {
+      editor.setClass((Number(key) + 9) % 10);
+      return true;
+    },
+  },
+  {
+    group: "Objects",
+    keys: ["v"],
+    shown: "V",
+    what: "Hide or show",
+    run: does((c) => c.editor.toggleVisible()),
+  },
+  {
+    group: "Objects",
+    keys: ["l"],
+    shown: "L",
+    what: "Lock or unlock",
+    run: does((c) => c.editor.toggleLocked()),
+  },
+  {
+    group: "Objects",
+    keys: ["Delete", "Backspace"],
+    shown: "Del",
+    what: "Delete the chosen prompt, else the object",
+    canvas: true,
+    run: does((c) => c.editor.remove()),
+  },
+  { group: "View", keys: ["+", "="], shown: "+", what: "Zoom in", run: does((c) => c.editor.zoom(1.25)) },
+  { group: "View", keys: ["-", "_"], shown: "−", what: "Zoom out", run: does((c) => c.editor.zoom(0.8)) },
+  { group: "View", keys: ["f"], shown: "F", what: "Fit the whole picture", run: does((c) => c.editor.fit()) },
+  { group: "View", keys: ["h"], shown: "H + drag", what: "Move the view", run: does((c) => c.hold(true)) },
+  {
+    group: "View",
+    keys: ["o"],
+    shown: "O",
+    what: "Outlines only, or filled",
+    run: does((c) => c.toggleOutline()),
+  },
+  { group: "General", keys: ["Mod+z"], shown: "Ctrl + Z", what: "Undo", run: does((c) => c.editor.undo()) },
+  {
+    group: "General",
+    keys: ["Mod+Shift+z", "Mod+y"],
+    shown: "Ctrl + Shift + Z",
+    what: "Redo",
+    run: does((c) => c.editor.redo()),
+  },
+  {
+    group: "General",
+    keys: ["Escape"],
+    shown: "Esc",
+    what: "Cancel; then let go of the prompt, the object, the canvas",
+    run: (c) => c.escape(),
+  },
+  { group: "General", keys: ["?"], shown: "?", what: "This list", run: does((c) => c.toggleHelp()) },
+];
+
+/** What the mouse does, for the help sheet. */
+export const POINTER_HELP: readonly (readonly [shown: string, what: string])[] = [
+  ["Click", "Include this place"],
+  ["Right click, Shift + click", "Exclude this place"],
+  ["Drag", "Draw a box, or paint with the brush"],
+  ["Ctrl + click", "Select the object under the pointer"],
+  ["Drag a marker or a box edge", "Move it"],
+  ["Wheel", "Zoom at the pointer"],
+  ["Middle drag", "Move the view"],
+  ["Long press, two fingers", "Exclude; zoom and move (touch)"],
+];
+
+/** Name of a key press. Shift counts only where it does not already make another character. */
+export function chord(event: KeyboardEvent): string {
+  if (event.altKey) return "";
+  const mod = event.ctrlKey || event.metaKey;
+  const letter = event.key.length === 1 && event.key.toLowerCase() !== event.key.toUpperCase();
+  const key = letter ? event.key.toLowerCase() : event.key;
+  const shift = event.shiftKey && (mod || event.key.length > 1 || letter);
+  return `${mod ? "Mod+" : ""}${shift ? "Shift+" : ""}${key}`;
+}
+
+export function findBinding(key: string): Binding | undefined {
+  return BINDINGS.find((binding) => binding.keys.includes(key));
+}
+
+const TYPING = "input, textarea, select, [contenteditable]:not([contenteditable=false])";
+
+/** Keys typed into a field are the field's own. */
+export function dispatchKey(event: KeyboardEvent, onCanvas: boolean, context: KeyContext): void {
+  if (event.isComposing || event.defaultPrevented) return;
+  if (event.target instanceof Element && event.target.closest(TYPING)) return;
+  const key = chord(event);
+  const binding = findBinding(key);
+  if (binding === undefined || (binding.canvas && !onCanvas)) return;
+  if (binding.run(context, key) === false) return;
+  event.preventDefault();
+  event.stopPropagation();
+}

@@ -1,0 +1,147 @@
+/** How masks look and how they are cleaned, folded away below the list. */
+
+import { type Command, Throttle } from "./commands";
+import { icon, node, setText } from "./dom";
+import type { State } from "./state";
+
+export interface SettingsHost {
+  run(command: Command): Promise<unknown>;
+  setOpacity(value: number): void;
+  toggleOutline(): void;
+}
+
+interface Field {
+  input: HTMLInputElement;
+  output: HTMLElement | null;
+  throttle: Throttle<() => Promise<unknown>>;
+}
+
+let gestures = 0;
+
+export class SettingsBox {
+  readonly element: HTMLDetailsElement;
+  #opacity = node("input", {
+    type: "range",
+    min: 0,
+    max: 1,
+    step: 0.01,
+    "aria-label": "Mask opacity",
+    "data-testid": "sam3w-opacity",
+  });
+  #opacityText = node("output");
+  #outline = node("input", { type: "checkbox", "data-testid": "sam3w-outline-box" });
+  #threshold: Field;
+  #holes: Field;
+  #islands: Field;
+
+  constructor(host: SettingsHost, signal: AbortSignal) {
+    const field = (
+      input: HTMLInputElement,
+      output: HTMLElement | null,
+      make: (value: number, gesture: string) => Command,
+    ) => this.#field(input, output, make, host, signal);
+    this.#threshold = field(
+      node("input", {
+        type: "range",
+        min: 0.01,
+        max: 0.99,
+        step: 0.01,
+        "aria-label": "Mask threshold",
+        "data-testid": "sam3w-threshold",
+      }),
+      node("output"),
+      (value, gesture) => ({ name: "set_mask_threshold", args: { value, gesture } }),
+    );
+    this.#holes = field(
+      number("Fill holes up to this many pixels", "sam3w-holes"),
+      null,
+      (area, gesture) => ({
+        name: "set_fill_holes",
+        args: { area, gesture },
+      }),
+    );
+    this.#islands = field(
+      number("Drop islands below this many pixels", "sam3w-islands"),
+      null,
+      (area, gesture) => ({
+        name: "set_min_area",
+        args: { area, gesture },
+      }),
+    );
+    const line = (text: string, ...controls: (HTMLElement | null)[]) =>
+      node("label", { class: "sam3w-setting" }, node("span", {}, text), ...controls);
+    this.element = node(
+      "details",
+      { class: "sam3w-settings", "data-testid": "sam3w-settings" },
+      node("summary", {}, icon("settings"), "Masks"),
+      line("Opacity", this.#opacity, this.#opacityText),
+      line("Outlines only", this.#outline),
+      line("Threshold", this.#threshold.input, this.#threshold.output),
+      line("Fill holes up to", this.#holes.input, node("span", { class: "sam3w-unit" }, "px")),
+      line("Drop islands below", this.#islands.input, node("span", { class: "sam3w-unit" }, "px")),
+    );
+    this.#opacity.addEventListener("input", () => host.setOpacity(this.#opacity.valueAsNumber), { signal });
+    this.#outline.addEventListener("change", () => host.toggleOutline(), { signal });
+  }
+
+  #field(
+    input: HTMLInputElement,
+    output: HTMLElement | null,
+    make: (value: number, gesture: string) => Command,
+    host: SettingsHost,
+    signal: AbortSignal,
+  ): Field {
+    const throttle = new Throttle<() => Promise<unknown>>((send) => send());
+    let gesture = "";
+    input.addEventListener(
+      "input",
+      () => {
+        const value = input.valueAsNumber;
+        if (!Number.isFinite(value) || value < 0) return;
+        if (gesture === "") gesture = `${input.dataset.testid}-${++gestures}-${Date.now().toString(36)}`;
+        const name = gesture;
+        if (output !== null) setText(output, value.toFixed(2));
+        throttle.push(() => host.run(make(value, name)));
+      },
+      { signal },
+    );
+    // The end of a drag: the next one is an undo step of its own.
+    input.addEventListener(
+      "change",
+      () => {
+        gesture = "";
+      },
+      { signal },
+    );
+    return { input, output, throttle };
+  }
+
+  update(state: State | null, opacity: number, outlineOnly: boolean): void {
+    if (!this.#opacity.matches(":active")) this.#opacity.value = String(opacity);
+    setText(this.#opacityText, `${Math.round(opacity * 100)} %`);
+    this.#outline.checked = outlineOnly;
+    this.#opacity.disabled = outlineOnly;
+    this.#show(this.#threshold, state?.settings.mask_threshold);
+    this.#show(this.#holes, state?.settings.fill_holes);
+    this.#show(this.#islands, state?.settings.min_area);
+  }
+
+  /** A control in use shows the hand's value, not the answer to an earlier one. */
+  #show({ input, output, throttle }: Field, value: number | undefined): void {
+    input.disabled = value === undefined;
+    if (value === undefined || throttle.busy || input.matches(":active")) return;
+    if (input.valueAsNumber !== value) input.value = String(value);
+    if (output !== null) setText(output, value.toFixed(2));
+  }
+}
+
+function number(label: string, testid: string): HTMLInputElement {
+  return node("input", {
+    type: "number",
+    min: 0,
+    step: 1,
+    "aria-label": label,
+    title: label,
+    "data-testid": testid,
+  });
+}

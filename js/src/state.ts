@@ -1,0 +1,142 @@
+/** The kernel's state as this view knows it, and how messages change it. */
+
+import { Mask } from "./codec";
+
+export type Buffer = ArrayBuffer | ArrayBufferView;
+export type Polarity = 0 | 1;
+export type Box = readonly [x1: number, y1: number, x2: number, y2: number];
+export type PointTuple = readonly [pointId: number, x: number, y: number, label: Polarity];
+export type StrokeTuple = readonly [strokeId: number, label: Polarity];
+export type Capability = "points" | "boxes" | "mask_prompt" | "text" | "exemplars" | "video";
+
+interface InstanceFields {
+  object_id: number;
+  label: string;
+  color: string;
+  score: number | null;
+  area: number | null;
+  bbox: Box | null;
+  visible: boolean;
+  locked: boolean;
+  pending: boolean;
+  error: string | null;
+  candidate: number;
+  candidates: readonly number[];
+  points: readonly PointTuple[];
+  box: Box | null;
+  strokes: readonly StrokeTuple[];
+  imported: boolean;
+}
+
+export interface WireInstance extends InstanceFields {
+  /** Index of a buffer; null: no mask; absent: the mask it has. */
+  mask?: number | null;
+}
+
+export interface Instance extends InstanceFields {
+  mask: Mask | null;
+}
+
+export interface Settings {
+  mask_threshold: number;
+  fill_holes: number;
+  min_area: number;
+}
+
+export interface Status {
+  phase: "idle" | "encoding" | "refining";
+  fraction: number | null;
+  cancellable: boolean;
+}
+
+interface Shared {
+  image: { key: string; name: string; width: number; height: number };
+  model: {
+    name: string;
+    capabilities: Partial<Record<Capability, boolean>>;
+    advice: Partial<Record<Capability, string>>;
+  };
+  selected: number | null;
+  classes: readonly string[];
+  settings: Settings;
+  history: { undo: string | null; redo: string | null };
+  status: Status;
+}
+
+export interface WireState extends Shared {
+  instances: WireInstance[];
+}
+
+export interface State extends Shared {
+  instances: readonly Instance[];
+}
+
+export interface Patch {
+  base: number;
+  set?: Partial<Shared>;
+  instances?: WireInstance[];
+  removed?: number[];
+  order?: number[];
+}
+
+export type PatchResult = { kind: "applied"; state: State } | { kind: "stale" } | { kind: "mismatch" };
+
+function toInstance(wire: WireInstance, known: Instance | undefined, buffers: readonly Buffer[]): Instance {
+  if (wire.mask === undefined) return { ...wire, mask: known?.mask ?? null };
+  if (wire.mask === null) return { ...wire, mask: null };
+  const buffer = buffers[wire.mask];
+  if (buffer === undefined) {
+    throw new Error(`object ${wire.object_id} names mask buffer ${wire.mask}, but ${buffers.length} came`);
+  }
+  return { ...wire, mask: Mask.decode(buffer) };
+}
+
+export function fromSnapshot(payload: WireState, buffers: readonly Buffer[]): State {
+  return { ...payload, instances: payload.instances.map((wire) => toInstance(wire, undefined, buffers)) };
+}
+
+/** Instances that a patch does not name keep their identity, so that whoever draws them can skip them. */
+export function applyPatch(
+  state: State,
+  ours: number,
+  rev: number,
+  patch: Patch,
+  buffers: readonly Buffer[],
+): PatchResult {
+  if (rev <= ours) return { kind: "stale" };
+  if (patch.base !== ours) return { kind: "mismatch" };
+  const instances = new Map(state.instances.map((instance) => [instance.object_id, instance]));
+  for (const wire of patch.instances ?? []) {
+    instances.set(wire.object_id, toInstance(wire, instances.get(wire.object_id), buffers));
+  }
+  for (const id of patch.removed ?? []) instances.delete(id);
+  let list = [...instances.values()];
+  if (patch.order) {
+    const place = new Map(patch.order.map((id, index) => [id, index]));
+    const at = (instance: Instance) => place.get(instance.object_id) ?? place.size;
+    list = list.sort((a, b) => at(a) - at(b));
+  }
+  return { kind: "applied", state: { ...state, ...patch.set, instances: list } };
+}
+
+export function instanceOf(state: State | null, id: number | null): Instance | null {
+  return state?.instances.find((instance) => instance.object_id === id) ?? null;
+}
+
+/** The visible instance that a person sees at a place: what is drawn on top of the others. */
+export function topmostAt(state: State, x: number, y: number): Instance | null {
+  let found: Instance | null = null;
+  for (const instance of drawOrder(state)) if (instance.mask?.contains(x, y)) found = instance;
+  return found;
+}
+
+/** Large below small, so that nothing is buried; the selected one above all. */
+export function drawOrder(state: State): Instance[] {
+  return state.instances
+    .filter((instance) => instance.visible && instance.mask !== null)
+    .sort((a, b) => {
+      if (a.object_id === state.selected) return 1;
+      if (b.object_id === state.selected) return -1;
+      return (b.area ?? 0) - (a.area ?? 0);
+    });
+}

@@ -1,0 +1,76 @@
+/** The line below the canvas, and the errors above it. */
+
+import { icon, node, setAttribute, setText } from "./dom";
+import type { Status } from "./state";
+
+const PHASES: Record<Status["phase"], string> = {
+  idle: "",
+  encoding: "Encoding image…",
+  refining: "Refining…",
+};
+
+export class StatusBar {
+  readonly element: HTMLElement;
+  readonly alert: HTMLElement;
+  /** What a screen reader is told. */
+  readonly live = node("div", {
+    class: "sam3w-sr",
+    role: "status",
+    "aria-live": "polite",
+    "data-testid": "sam3w-live",
+  });
+  #phase = node("span", { class: "sam3w-phase", "data-testid": "sam3w-phase" });
+  #bar = node("progress", { class: "sam3w-progress", max: 1, hidden: true, "aria-label": "Progress" });
+  #cancel = node(
+    "button",
+    { type: "button", class: "sam3w-button sam3w-cancel", hidden: true, "data-testid": "sam3w-cancel" },
+    icon("stop"),
+    "Cancel",
+  );
+  #place = node("span", { class: "sam3w-place", "data-testid": "sam3w-place" });
+  #zoom = node("span", { class: "sam3w-zoom", "data-testid": "sam3w-zoom" });
+  #error = node("span", { "data-testid": "sam3w-error-text" });
+
+  constructor(onCancel: () => void, onDismiss: () => void, signal: AbortSignal) {
+    const dismiss = node(
+      "button",
+      { type: "button", class: "sam3w-button sam3w-small", "aria-label": "Dismiss", title: "Dismiss (Esc)" },
+      icon("close"),
+    );
+    dismiss.dataset.testid = "sam3w-dismiss";
+    this.alert = node(
+      "div",
+      { class: "sam3w-error", role: "alert", hidden: true, "data-testid": "sam3w-error" },
+      this.#error,
+      dismiss,
+    );
+    this.element = node(
+      "footer",
+      { class: "sam3w-status" },
+      this.#phase,
+      this.#bar,
+      this.#cancel,
+      node("span", { class: "sam3w-spring" }),
+      this.#place,
+      this.#zoom,
+    );
+    this.#cancel.addEventListener("click", onCancel, { signal });
+    dismiss.addEventListener("click", onDismiss, { signal });
+  }
+
+  update(status: Status, other: string, error: string | null): void {
+    const percent = status.fraction === null ? "" : ` ${Math.round(status.fraction * 100)} %`;
+    const phase = PHASES[status.phase] ?? status.phase;
+    setText(this.#phase, phase === "" ? other : phase + percent);
+    this.#bar.hidden = status.phase === "idle";
+    setAttribute(this.#bar, "value", status.fraction === null ? null : String(status.fraction));
+    this.#cancel.hidden = status.phase === "idle" || !status.cancellable;
+    this.alert.hidden = error === null;
+    setText(this.#error, error ?? "");
+  }
+
+  where(place: string, zoom: string): void {
+    setText(this.#place, place);
+    setText(this.#zoom, zoom);
+  }
+}

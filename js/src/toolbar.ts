@@ -1,0 +1,145 @@
+/** The row of buttons above the canvas. */
+
+import { type IconName, icon, node, setAttribute } from "./dom";
+import type { Editor } from "./editor";
+import type { State } from "./state";
+
+export interface ToolbarHost {
+  editor: Editor;
+  toggleOutline(): void;
+  toggleHelp(): void;
+  /** Gives the keyboard back to the canvas after a press of the mouse. */
+  takeFocus(): void;
+}
+
+interface ButtonSpec {
+  name: string;
+  label: string;
+  key: string;
+  icon: IconName;
+  run(): void;
+}
+
+export class Toolbar {
+  readonly element = node("div", { class: "sam3w-toolbar", role: "toolbar", "aria-label": "Tools" });
+  #buttons = new Map<string, HTMLButtonElement>();
+  #radius = node("input", {
+    type: "range",
+    min: 0,
+    max: 100,
+    class: "sam3w-radius-slider",
+    "aria-label": "Brush radius",
+    "data-testid": "sam3w-radius",
+    title: "Brush radius ( [ and ] )",
+  });
+  #radiusText = node("span", { class: "sam3w-radius-text" });
+  #radiusGroup = node("label", { class: "sam3w-radius" }, this.#radius, this.#radiusText);
+
+  constructor(host: ToolbarHost, signal: AbortSignal) {
+    const { editor } = host;
+    const group = (...specs: ButtonSpec[]) =>
+      node("div", { class: "sam3w-tools" }, ...specs.map((spec) => this.#button(spec, host, signal)));
+    const spec = (name: string, label: string, key: string, image: IconName, run: () => void) => ({
+      name,
+      label,
+      key,
+      icon: image,
+      run,
+    });
+    this.element.append(
+      group(
+        spec("tool-point", "Point", "P", "point", () => editor.setTool("point", true)),
+        spec("tool-box", "Box", "B", "box", () => editor.setTool("box", true)),
+        spec("tool-brush", "Brush", "S", "brush", () => editor.setTool("brush", true)),
+        spec("tool-eraser", "Eraser", "S, then T", "eraser", () => editor.setTool("brush", false)),
+      ),
+      group(spec("polarity", "Exclude", "T", "polarity", () => editor.flip())),
+      this.#radiusGroup,
+      group(
+        spec("undo", "Undo", "Ctrl+Z", "undo", () => editor.undo()),
+        spec("redo", "Redo", "Ctrl+Shift+Z", "redo", () => editor.redo()),
+      ),
+      node("span", { class: "sam3w-spring" }),
+      group(
+        spec("outline", "Outlines only", "O", "outline", () => host.toggleOutline()),
+        spec("zoom-out", "Zoom out", "−", "zoomOut", () => editor.zoom(0.8)),
+        spec("zoom-in", "Zoom in", "+", "zoomIn", () => editor.zoom(1.25)),
+        spec("fit", "Fit", "F", "fit", () => editor.fit()),
+      ),
+      group(spec("help", "Keys and mouse", "?", "help", () => host.toggleHelp())),
+    );
+    // Even steps in size, not in pixels: one pixel matters to a small brush and is nothing to a large one.
+    this.#radius.addEventListener("input", () => editor.setRadius(fromSlider(this.#radius.valueAsNumber)), {
+      signal,
+    });
+  }
+
+  #button(spec: ButtonSpec, host: ToolbarHost, signal: AbortSignal): HTMLButtonElement {
+    const button = node(
+      "button",
+      {
+        type: "button",
+        class: "sam3w-button",
+        "aria-label": spec.label,
+        title: `${spec.label} (${spec.key})`,
+        "data-testid": `sam3w-${spec.name}`,
+      },
+      icon(spec.icon),
+    );
+    button.addEventListener(
+      "click",
+      (event) => {
+        spec.run();
+        if (event.detail > 0) host.takeFocus();
+      },
+      { signal },
+    );
+    this.#buttons.set(spec.name, button);
+    return button;
+  }
+
+  update(editor: Editor, state: State | null, outlineOnly: boolean, helpOpen: boolean): void {
+    const { tool, positive } = editor;
+    this.#press("tool-point", tool === "point");
+    this.#press("tool-box", tool === "box");
+    this.#press("tool-brush", tool === "brush" && positive);
+    this.#press("tool-eraser", tool === "brush" && !positive);
+    this.#press("polarity", !positive);
+    this.#press("outline", outlineOnly);
+    this.#press("help", helpOpen);
+    this.#capability("tool-point", "Point (P)", editor.canClick, state?.model.advice.points);
+    this.#capability("tool-box", "Box (B)", editor.canDrawBoxes, state?.model.advice.boxes);
+    this.#history("undo", "Undo", "Ctrl+Z", state?.history.undo ?? null);
+    this.#history("redo", "Redo", "Ctrl+Shift+Z", state?.history.redo ?? null);
+    this.#radiusGroup.hidden = tool !== "brush";
+    this.#radius.value = String(toSlider(editor.radius));
+    this.#radiusText.textContent = `${Math.round(editor.radius)} px`;
+    setAttribute(this.#radius, "aria-valuetext", `${Math.round(editor.radius)} pixels`);
+  }
+
+  #press(name: string, on: boolean): void {
+    const button = this.#buttons.get(name);
+    if (button) setAttribute(button, "aria-pressed", String(on));
+  }
+
+  #capability(name: string, title: string, can: boolean, advice: string | undefined): void {
+    const button = this.#buttons.get(name);
+    if (!button) return;
+    button.disabled = !can;
+    setAttribute(button, "title", can ? title : (advice ?? title));
+  }
+
+  #history(name: string, verb: string, key: string, what: string | null): void {
+    const button = this.#buttons.get(name);
+    if (!button) return;
+    button.disabled = what === null;
+    setAttribute(
+      button,
+      "title",
+      what === null ? `Nothing to ${verb.toLowerCase()}` : `${verb}: ${what} (${key})`,
+    );
+  }
+}
+
+const fromSlider = (value: number) => Math.round(500 ** (value / 100));
+const toSlider = (radius: number) => Math.round((100 * Math.log(Math.max(1, radius))) / Math.log(500));

@@ -1,0 +1,426 @@
+/** One view of the widget: builds its parts and passes word between them. */
+
+import { type Command, Commands } from "./commands";
+import { Connection, type Model } from "./connection";
+import { node, setAttribute, setText } from "./dom";
+import { Editor } from "./editor";
+import { Gestures } from "./gestures";
+import { Help } from "./help";
+import { type ImageInfo, Imagery } from "./imagery";
+import { dispatchKey, type KeyContext } from "./keys";
+import { Panel } from "./panel";
+import { SettingsBox } from "./settings";
+import { type Scene, Stage } from "./stage";
+import type { Patch, State } from "./state";
+import { StatusBar } from "./statusbar";
+import { Toolbar } from "./toolbar";
+
+const NOTICE_MS = 2600;
+const SLOW_MS = 3000;
+
+export class View {
+  readonly element = node("div", {
+    class: "sam3w",
+    tabindex: 0,
+    role: "application",
+    "aria-label": "Segmentation editor. Press ? for the keys.",
+    "data-jp-suppress-context-menu": true,
+    "data-lm-suppress-shortcuts": "true",
+    "data-sam3w-state": "busy",
+    "data-sam3w-revision": "-1",
+  });
+  #model: Model;
+  #signal: AbortSignal;
+  #connection: Connection;
+  #commands: Commands;
+  #imagery: Imagery;
+  #stage: Stage;
+  #editor: Editor;
+  #gestures: Gestures;
+  #toolbar: Toolbar;
+  #panel: Panel;
+  #settings: SettingsBox;
+  #status: StatusBar;
+  #help: Help;
+  #notice = node("div", { class: "sam3w-notice", "aria-hidden": "true", "data-testid": "sam3w-notice" });
+  #noticeTimer: ReturnType<typeof setTimeout> | undefined;
+  #error: string | null = null;
+  #loading = false;
+  #imageKey: string | null = null;
+  /** Set once an answer is late, as when the kernel runs a cell. */
+  #slow = false;
+  #slowTimer: ReturnType<typeof setTimeout> | undefined;
+  #shown: State | null = null;
+  #refresh = 0;
+
+  constructor(model: Model, signal: AbortSignal) {
+    this.#model = model;
+    this.#signal = signal;
+    this.#connection = new Connection(
+      model,
+      {
+        state: () => this.#stateChanged(),
+        progress: () => this.#changed(),
+        error: (message) => this.#fail(message),
+        activity: () => this.#changed(),
+      },
+      signal,
+    );
+    this.#commands = new Commands(
+      async (command) => {
+        const { envelope } = await this.#connection.request("command", command);
+        this.#error = null;
+        const patch = envelope.payload as Patch;
+        const { state } = this.#connection;
+        return {
+          instances: (patch.instances ?? []).map((instance) => instance.object_id),
+          selected: patch.set?.selected ?? state?.selected ?? null,
+        };
+      },
+      () => this.#changed(),
+      (error) => this.#fail(error instanceof Error ? error.message : String(error)),
+    );
+    this.#imagery = new Imagery(this.#connection, () => this.#stage.moved(), signal);
+    this.#stage = new Stage(
+      this.#imagery,
+      () => this.#scene(),
+      () => this.#painted(),
+      signal,
+    );
+    this.#editor = new Editor(this.#connection, this.#commands, this.#stage.viewport, {
+      say: (message) => this.#say(message),
+      changed: () => this.#changed(),
+      moved: () => {
+        this.#stage.moved();
+        this.#changed();
+      },
+      hasFocus: () => this.#hasFocus(),
+      takeFocus: () => this.#takeFocus(),
+    });
+    this.#gestures = new Gestures(this.#stage.canvas, this.#stage.viewport, this.#editor, signal);
+    const host = {
+      editor: this.#editor,
+      run: (command: Command) => this.#run(command),
+      takeFocus: () => this.#takeFocus(),
+      toggleOutline: () => this.#setTrait("outline", !this.#outlineOnly),
+      toggleHelp: () => this.#toggleHelp(),
+      setOpacity: (value: number) => this.#setTrait("opacity", value),
+    };
+    this.#toolbar = new Toolbar(host, signal);
+    this.#settings = new SettingsBox(host, signal);
+    this.#panel = new Panel(host, this.#settings.element, signal);
+    this.#status = new StatusBar(
+      () => this.#cancelWork(),
+      () => this.#dismiss(),
+      signal,
+    );
+    this.#help = new Help(() => this.#toggleHelp(), signal);
+    this.#build();
+    this.#listen(host);
+  }
+
+  start(): void {
+    this.#sizeChanged();
+    void this.#loadImage();
+    this.#connection.start();
+    this.#changed();
+  }
+
+  #build(): void {
+    this.#stage.element.append(this.#notice, this.#help.element);
+    this.element.append(
+      node(
+        "div",
+        { class: "sam3w-frame" },
+        this.#toolbar.element,
+        node("div", { class: "sam3w-main" }, this.#stage.element, this.#status.alert, this.#status.element),
+        this.#panel.element,
+        this.#status.live,
+      ),
+    );
+  }
+
+  #listen(host: Pick<KeyContext, "editor" | "toggleOutline" | "toggleHelp">): void {
+    const { element } = this;
+    const signal = this.#signal;
+    const context: KeyContext = {
+      ...host,
+      hold: (on) => {
+        this.#gestures.hand = on;
+      },
+      escape: () => this.#escape(),
+    };
+    element.addEventListener(
+      "keydown",
+      (event) => {
+        // In a field Esc leaves the field.
+        if (event.key === "Escape" && event.target instanceof HTMLInputElement) return this.#takeFocus();
+        dispatchKey(event, this.#onCanvas(), context);
+      },
+      { signal },
+    );
+    element.addEventListener(
+      "keyup",
+      (event) => {
+        if (event.key.toLowerCase() === "h") context.hold(false);
+      },
+      { signal },
+    );
+    element.addEventListener("focusout", () => context.hold(false), { signal });
+    const on = (name: string, act: () => void) => {
+      this.#model.on(`change:${name}`, act);
+      signal.addEventListener("abort", () => this.#model.off(`change:${name}`, act));
+    };
+    on("opacity", () => this.#changed());
+    on("outline", () => this.#changed());
+    on("height", () => this.#sizeChanged());
+    on("_image", () => void this.#loadImage());
+    on("_preview", () => void this.#loadImage());
+    signal.addEventListener("abort", () => {
+      clearTimeout(this.#noticeTimer);
+      clearTimeout(this.#slowTimer);
+      cancelAnimationFrame(this.#refresh);
+      this.#refresh = -1;
+      this.element.remove();
+    });
+  }
+
+  get #outlineOnly(): boolean {
+    return this.#model.get("outline") === true;
+  }
+
+  get #opacity(): number {
+    const value = this.#model.get("opacity");
+    return typeof value === "number" ? Math.min(1, Math.max(0, value)) : 0.5;
+  }
+
+  #setTrait(name: "opacity" | "outline", value: number | boolean): void {
+    this.#model.set(name, value);
+    this.#model.save_changes();
+    this.#changed();
+  }
+
+  #sizeChanged(): void {
+    const height = Number(this.#model.get("height")) || 520;
+    this.element.style.setProperty("--sam3w-height", `${Math.max(160, height)}px`);
+  }
+
+  async #loadImage(): Promise<void> {
+    const info = this.#model.get("_image") as ImageInfo | null;
+    if (info && info.key !== this.#imageKey) {
+      this.#imageKey = info.key;
+      this.#stage.viewport.setImage(info.width, info.height);
+      this.#editor.startWith(info.width, info.height);
+      this.element.style.setProperty("--sam3w-aspect", String(info.height / info.width));
+    }
+    this.#loading = true;
+    try {
+      await this.#imagery.load(this.#model);
+    } catch (error) {
+      this.#fail(error instanceof Error ? error.message : String(error));
+    } finally {
+      this.#loading = false;
+      if (!this.#signal.aborted) {
+        this.#stage.moved();
+        this.#changed();
+      }
+    }
+  }
+
+  #run(command: Command): Promise<unknown> {
+    if (this.#connection.state !== null) return this.#commands.run(command);
+    this.#say("No kernel has answered yet: this is a view only.");
+    return Promise.resolve();
+  }
+
+  #cancelWork(): void {
+    this.#connection.request("cancel", {}).catch((error: Error) => this.#fail(error.message));
+  }
+
+  #stateChanged(): void {
+    const { state } = this.#connection;
+    if (state !== null) this.#announce(this.#shown, state);
+    this.#shown = state;
+    this.#editor.refresh();
+    this.#changed();
+  }
+
+  /** What sighted people see happen to the list. */
+  #announce(before: State | null, now: State): void {
+    if (before === null || before === now) return;
+    const known = new Map(before.instances.map((instance) => [instance.object_id, instance]));
+    for (const instance of now.instances) {
+      const old = known.get(instance.object_id);
+      const name = instance.label || `object ${instance.object_id}`;
+      if (old === undefined) this.#speak(`${name} added`);
+      if (instance.error !== null && instance.error !== old?.error) this.#speak(`${name}: ${instance.error}`);
+      else if (instance.score !== null && (instance.score !== old?.score || instance.mask !== old?.mask)) {
+        if (instance.object_id === now.selected) this.#speak(`${name}, score ${instance.score.toFixed(2)}`);
+      }
+      known.delete(instance.object_id);
+    }
+    for (const gone of known.values()) this.#speak(`${gone.label || `object ${gone.object_id}`} removed`);
+    if (now.selected !== before.selected) {
+      const chosen = now.instances.find((instance) => instance.object_id === now.selected);
+      if (chosen && before.instances.some((instance) => instance.object_id === chosen.object_id)) {
+        const score = chosen.score === null ? "" : `, score ${chosen.score.toFixed(2)}`;
+        this.#speak(`${chosen.label || `object ${chosen.object_id}`}${score}`);
+      }
+    }
+  }
+
+  #speak(message: string): void {
+    setText(this.#status.live, message);
+  }
+
+  #say(message: string): void {
+    this.#speak(message);
+    setText(this.#notice, message);
+    this.#notice.classList.add("sam3w-shown");
+    clearTimeout(this.#noticeTimer);
+    this.#noticeTimer = setTimeout(() => this.#notice.classList.remove("sam3w-shown"), NOTICE_MS);
+  }
+
+  #fail(message: string): void {
+    if (this.#signal.aborted) return;
+    this.#error = message;
+    this.#changed();
+  }
+
+  #dismiss(): void {
+    this.#error = null;
+    this.#changed();
+    this.#takeFocus();
+  }
+
+  #toggleHelp(): void {
+    this.#help.show(!this.#help.open);
+    if (!this.#help.open) this.#takeFocus();
+    this.#changed();
+  }
+
+  #active(): Element | null {
+    return (this.element.getRootNode() as Document | ShadowRoot).activeElement;
+  }
+
+  #hasFocus(): boolean {
+    return this.element.contains(this.#active());
+  }
+
+  /** The root is where Tab arrives, the canvas where a click does; the keys are the same. */
+  #onCanvas(): boolean {
+    const active = this.#active();
+    return active === this.element || active === this.#stage.canvas;
+  }
+
+  #takeFocus(): void {
+    if (!this.#onCanvas()) this.#stage.canvas.focus({ preventScroll: true });
+  }
+
+  #letGo(): void {
+    this.element.blur();
+    this.#stage.canvas.blur();
+  }
+
+  #escape(): boolean {
+    if (this.#help.open) this.#toggleHelp();
+    else if (this.#gestures.cancel()) this.#say("Cancelled");
+    else if (this.#editor.draft !== null) this.#editor.back();
+    else if (this.#error !== null) this.#dismiss();
+    else if (!this.#editor.back()) this.#letGo();
+    return true;
+  }
+
+  /** Cheap to call: state shows at once, everything else with the next frame. */
+  #changed(): void {
+    if (this.#signal.aborted) return;
+    const state = this.#currentState();
+    // Ready is said only after the canvas shows it.
+    if (state !== "ready") setAttribute(this.element, "data-sam3w-state", state);
+    this.#stage?.invalidate();
+    this.#watchAnswers();
+    if (this.#refresh !== 0) return;
+    this.#refresh = requestAnimationFrame(() => {
+      this.#refresh = 0;
+      this.#update();
+    });
+  }
+
+  #watchAnswers(): void {
+    if (this.#commands.idle) {
+      clearTimeout(this.#slowTimer);
+      this.#slowTimer = undefined;
+      this.#slow = false;
+    } else {
+      this.#slowTimer ??= setTimeout(() => {
+        this.#slow = true;
+        this.#changed();
+      }, SLOW_MS);
+    }
+  }
+
+  #currentState(): "ready" | "busy" | "error" {
+    if (this.#error !== null) return "error";
+    if (this.#loading) return "busy";
+    const { state, presence, outstanding, status } = this.#connection;
+    if (presence === "absent") return "ready";
+    if (state === null || outstanding > 0 || status.phase !== "idle") return "busy";
+    if (!this.#commands.idle) return "busy";
+    return state.instances.some((instance) => instance.pending) ? "busy" : "ready";
+  }
+
+  #update(): void {
+    const { state, status, presence } = this.#connection;
+    const editor = this.#editor;
+    this.#toolbar.update(editor, state, this.#outlineOnly, this.#help.open);
+    this.#panel.update(state, editor.selected?.object_id ?? null, editor.chosen);
+    this.#settings.update(state, this.#opacity, this.#outlineOnly);
+    const without =
+      presence === "absent"
+        ? "No kernel: view only"
+        : presence === "waiting" || this.#slow
+          ? "Waiting for the kernel…"
+          : presence === "connecting"
+            ? "Connecting…"
+            : "";
+    this.#status.update(status, without || (this.#loading ? "Loading image…" : ""), this.#error);
+    this.#where();
+    const { canvas } = this.#stage;
+    canvas.classList.toggle("sam3w-brushing", editor.tool === "brush");
+    canvas.classList.toggle("sam3w-excluding", editor.tool === "point" && !editor.positive);
+    const name = this.#imagery.info?.name ?? "";
+    setAttribute(canvas, "aria-label", name === "" ? "Image" : `Image ${name}`);
+  }
+
+  #where(): void {
+    const { viewport } = this.#stage;
+    const at = this.#editor.cursor ?? this.#editor.hovered;
+    const place = at !== null && viewport.contains(at) ? `${Math.floor(at.x)}, ${Math.floor(at.y)}` : "";
+    this.#status.where(place, `${Math.round(viewport.scale * 100)} %`);
+  }
+
+  #scene(): Scene {
+    const { state } = this.#connection;
+    const editor = this.#editor;
+    const brushAt = editor.cursor ?? editor.hovered;
+    return {
+      state,
+      prompts: editor.prompts,
+      colour: editor.selected?.color ?? "#3f8cff",
+      chosen: editor.chosen,
+      draft: editor.draft,
+      cursor: this.#onCanvas() ? editor.cursor : null,
+      brush:
+        editor.tool === "brush" && brushAt !== null
+          ? { at: brushAt, radius: editor.radius, positive: editor.positive }
+          : null,
+      opacity: this.#opacity,
+      outlineOnly: this.#outlineOnly,
+    };
+  }
+
+  #painted(): void {
+    setAttribute(this.element, "data-sam3w-revision", String(this.#connection.rev));
+    setAttribute(this.element, "data-sam3w-state", this.#currentState());
+  }
+}
