@@ -68,6 +68,7 @@ def main() -> None:
     image, discs = picture()
     model = Timed(load_model(args.model))
     widget = Sam3Widget(image, model=model)
+    live = widget.session._live  # noqa: SLF001
     sent: list[int] = []
     widget.send = lambda content, buffers=(): sent.append(len(json.dumps(content)) + sum(len(b) for b in buffers or ()))
     widget.add_point(5, 5)
@@ -83,7 +84,6 @@ def main() -> None:
             sent.clear()
             before, start = model.seconds, time.perf_counter()
             widget._receive({"v": 1, "id": f"b-{number}-{k}", "type": "command", "rev": 0, "payload": message})  # noqa: SLF001
-            live = widget.session._live  # noqa: SLF001
             with live.lock:
                 live.lock.wait_for(lambda: not any(i.pending for i in live.state.instances))
             total, own = time.perf_counter() - start, model.seconds - before

@@ -43,7 +43,11 @@ class RunLengths:
     @classmethod
     def from_mask(cls, mask: NDArray[np.bool_]) -> RunLengths:
         """Encode an ``(H, W)`` bool mask."""
-        return cls.from_window(mask, 0, 0, *mask.shape)
+        rows, cols = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
+        if not len(rows):
+            return cls.empty(*mask.shape)
+        top, left = int(rows[0]), int(cols[0])
+        return cls.from_window(mask[top : rows[-1] + 1, left : cols[-1] + 1], left, top, *mask.shape)
 
     @classmethod
     def from_window(cls, window: NDArray[np.bool_], x: int, y: int, height: int, width: int) -> RunLengths:

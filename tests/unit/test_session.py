@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+import sam3_widget
 from sam3_widget import Session, load_model
 from sam3_widget.errors import InvalidImageError, ModelError
 from tests.toy import ToyModel
@@ -151,8 +152,6 @@ def test_load_model_is_shared_and_unknown_names_are_told():
 
 
 def test_unknown_public_name_is_an_attribute_error():
-    import sam3_widget
-
     assert set(sam3_widget.__all__) <= set(dir(sam3_widget))
     with pytest.raises(AttributeError, match="no attribute 'Sam4Widget'"):
         sam3_widget.Sam4Widget  # noqa: B018

@@ -38,6 +38,7 @@ def test_display_shows_the_view_then_the_still_and_updates_it(monkeypatch):
 
     class Handle:
         def update(self, data, raw):
+            assert raw
             updated.append(data["image/jpeg"])
 
     def display(data, **options):

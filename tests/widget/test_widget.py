@@ -1,6 +1,7 @@
 import copy
 import itertools
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -304,8 +305,6 @@ def test_a_failing_model_is_an_error_in_the_view(view, widget):
 
 
 def test_tiles_are_the_pixels_of_the_original():
-    import cv2
-
     rng = np.random.default_rng(1)
     big = cv2.resize(rng.integers(0, 255, (20, 30, 3), np.uint8), (3000, 2500), interpolation=cv2.INTER_LINEAR)
     widget = Sam3Widget(big, model=ToyModel())
