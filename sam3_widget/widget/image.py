@@ -82,6 +82,7 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
         self._thread = threading.local()
         info, preview = imagery.preview(live.image)
         super().__init__(_image=info, _preview=preview, **display)
+        _take_the_subshell_asked_for(self.comm)
         self._live = live
         self._shown = View.of(live)
         self._encoding = False
@@ -202,3 +203,13 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
     def _send_error(self, error: Exception, request_id: str | None) -> None:
         code = getattr(error, "code", "internal")
         self.send(envelope("error", self._shown.rev, {"code": code, "message": str(error)}, request_id))
+
+
+def _take_the_subshell_asked_for(comm: Any) -> None:  # noqa: ANN401 - whatever the kernel's package has for one
+    """Let a message go to the subshell that JupyterLab names in it.
+
+    ipykernel 7.4 sends it to the shell that spoke last on the comm instead: once a cell has touched the widget,
+    clicks would wait until that cell ends.
+    """
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = None  # noqa: SLF001 - there is no public switch

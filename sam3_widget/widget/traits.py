@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import traitlets
 
 from sam3_widget.core.prompts import Box, Point
 from sam3_widget.errors import InvalidPromptError
-
-if TYPE_CHECKING:
-    from sam3_widget.widget.image import Sam3Widget
 
 PointRow = tuple[float, float, bool, "int | None"]
 BoxRow = tuple[tuple[float, float, float, float], "int | None"]
@@ -55,6 +52,16 @@ def selected_id(value: object) -> object:
     return value
 
 
+class Speaker(Protocol):
+    """A widget whose traits speak for its document."""
+
+    def told(self) -> bool:
+        """Tell whether it is the document that speaks, so that a trait just takes its value."""
+
+    def say(self, command: str, args: Mapping[str, Any], name: str) -> object:
+        """Run a command, and return what the trait of this name holds then."""
+
+
 class Said(traitlets.TraitType[Any, Any]):
     """A trait that speaks for the document: assigning it runs a command, and a refused value changes nothing.
 
@@ -75,7 +82,7 @@ class Said(traitlets.TraitType[Any, Any]):
         self._command, self._argument, self._parse = command, argument, parse
         self.tag(sync=True, to_json=_to_json)
 
-    def validate(self, obj: Sam3Widget, value: object) -> object:
+    def validate(self, obj: Speaker, value: object) -> object:
         """Run the command, unless it is the document that speaks, and return what the document holds then."""
         if obj.told():
             return value
