@@ -129,7 +129,8 @@ FRAMES = """
             return;
         }
         const turn = now / 1000 * 2 * Math.PI / (kind === "pan" ? 3 : 0.8);
-        if (kind === "pan") send("pointermove", { clientX: x + 150 * Math.sin(turn), clientY: y + 90 * Math.sin(2 * turn), buttons: 4 });
+        const [dx, dy] = [150 * Math.sin(turn), 90 * Math.sin(2 * turn)];
+        if (kind === "pan") send("pointermove", { clientX: x + dx, clientY: y + dy, buttons: 4 });
         else canvas.dispatchEvent(new WheelEvent("wheel", { bubbles: true, cancelable: true, ctrlKey: true,
             clientX: x + 60, clientY: y + 40, deltaY: Math.sin(turn) > 0 ? -25 : 25 }));
         requestAnimationFrame(step);
@@ -203,7 +204,6 @@ def megabytes(page: Page) -> float:
     page.wait_for_timeout(1500)
     page.context.new_cdp_session(page).send("HeapProfiler.collectGarbage")
     browser = page.context.browser
-    assert browser is not None
     processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
     sizes = []
     for process in processes:

@@ -39,7 +39,7 @@ class Client(Protocol):
     def prompts_of(self, object_id: int, answer: Answer) -> Prompted | None:
         """Return prompts and earlier logits, or None when nobody waits for this answer any more."""
 
-    def answered(self, object_id: int, answer: Answer, candidates: Candidates) -> None:
+    def answered(self, answer: Answer, candidates: Candidates) -> None:
         """Take an answer."""
 
     def failed(self, answers: Mapping[int, Answer], error: Exception) -> None:
@@ -153,7 +153,7 @@ class Engine:
         if prompted is not None:
             client.progressed("refining", None)
             candidates = self.model.refine(embedding, *prompted)
-            client.answered(object_id, answer, candidates)
+            client.answered(answer, candidates)
         with self._lock:
             if desk.wanted.get(object_id) is answer:
                 del desk.wanted[object_id]

@@ -205,14 +205,14 @@ class LiveDocument:
             labels=np.array([p.positive for p in instance.points], np.bool_),
             box=np.array(instance.box.xyxy, np.float32) if instance.box else None,
         )
-        basis, strokes = instance.basis, instance.enforced_strokes
+        basis, strokes = instance.basis, instance.prior_strokes
         if basis is None or isinstance(basis, RunLengths):
             if basis is None and not strokes:
                 return prompts, None
             return prompts, masks.prior_from_mask(masks.compose(basis, size, strokes=strokes))
         return prompts, masks.paint_logits(_logits(*basis), strokes, *size)
 
-    def answered(self, object_id: int, answer: Answer, candidates: Candidates) -> None:
+    def answered(self, answer: Answer, candidates: Candidates) -> None:
         """Take the model's answer; a stale one is kept for a redo but shown to nobody."""
         with self._changed:
             answer.write(candidates.logits, tuple(float(s) for s in candidates.scores))

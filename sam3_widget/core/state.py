@@ -11,7 +11,7 @@ from sam3_widget.core.palette import color_of
 from sam3_widget.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,12 +29,15 @@ class Answer:
     ----------
     previous : (Answer, int), optional
         The answer that these prompts corrected, and which of its candidates was chosen.
+    newest : int
+        The largest id of the prompts.
     """
 
-    __slots__ = ("error", "logits", "previous", "scores")
+    __slots__ = ("error", "logits", "newest", "previous", "scores")
 
-    def __init__(self, previous: tuple[Answer, int] | None = None) -> None:
+    def __init__(self, previous: tuple[Answer, int] | None = None, newest: int = 0) -> None:
         self.previous = previous
+        self.newest = newest
         self.logits: NDArray[np.float16] | None = None
         self.scores: tuple[float, ...] = ()
         self.error: Exception | None = None
@@ -117,9 +120,20 @@ class InstanceState:
     @property
     def enforced_strokes(self) -> tuple[Stroke, ...]:
         """The strokes still obeyed: a later click of the other kind on a stroke releases it."""
+        return self._strokes_after(self.points)
 
+    @property
+    def prior_strokes(self) -> tuple[Stroke, ...]:
+        """The strokes that the next question starts from: only clicks that were answered have released any.
+
+        The click that releases a stroke is meant to change it, not to forget it.
+        """
+        known = self.basis[0].newest if isinstance(self.basis, tuple) else 0
+        return self._strokes_after([p for p in self.points if p.point_id <= known])
+
+    def _strokes_after(self, points: Sequence[Point]) -> tuple[Stroke, ...]:
         def released(stroke: Stroke) -> bool:
-            later = (p for p in self.points if p.point_id > stroke.stroke_id and p.positive != stroke.positive)
+            later = (p for p in points if p.point_id > stroke.stroke_id and p.positive != stroke.positive)
             return any(stroke.covers(p.x, p.y) for p in later)
 
         return tuple(stroke for stroke in self.strokes if not released(stroke))
@@ -136,7 +150,8 @@ class InstanceState:
         if not started or not (self.box or self.points):
             return replace(self, answer=None, candidate=0)
         previous = (self.answer, self.candidate) if self.answer and not afresh else None
-        return replace(self, answer=Answer(previous), candidate=0)
+        newest = max([p.point_id for p in self.points] + [s.stroke_id for s in self.strokes], default=0)
+        return replace(self, answer=Answer(previous, newest), candidate=0)
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,21 @@ def test_a_later_click_of_the_other_kind_releases_a_stroke(live):
     assert not live.mask(live.state.instances[0]).to_mask()[20, 110]
 
 
+def test_the_releasing_click_starts_from_the_painted_mask(live, model):
+    live.run("add_stroke", {"path": [(30, 60), (130, 60)], "radius": 20})
+    click(live, 80, 60, positive=False, object_id=1)
+    mask = live.mask(live.state.instances[0]).to_mask()
+    assert not mask[60, 80]
+    assert mask[60, 40]
+    assert mask[60, 120]
+    click(live, 120, 110, object_id=1)
+    mask = live.mask(live.state.instances[0]).to_mask()
+    assert mask[110, 120]
+    assert mask[60, 40]
+    assert not mask[60, 80]
+    assert len(model.asked) == 2
+
+
 def test_cancel_while_encoding_keeps_the_prompts_and_the_next_click_goes_on(live, model):
     model.encode_gate.clear()
     watcher = Watcher(live)
