@@ -62,13 +62,15 @@ class RunLengths:
             Size of the image in pixels.
         """
         rows, cols = window.shape
-        padded = np.zeros((rows, cols + 2), np.int8)
-        padded[:, 1:-1] = window
-        change = np.diff(padded, axis=1)
-        row, start = np.nonzero(change == 1)
-        stop = np.nonzero(change == -1)[1]
-        base = (row.astype(np.int64) + y) * width + x
-        begin, end = base + start, base + stop
+        padded = np.zeros((rows, cols + 1), np.bool_)  # a column of background ends every run with its row
+        padded[:, :-1] = window
+        flat = padded.ravel()
+        change = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+        if flat.size and flat[0]:
+            change = np.concatenate([[0], change])
+        row, col = np.divmod(change, cols + 1)
+        place = (row + y) * width + col + x
+        begin, end = place[0::2], place[1::2]
         joined = np.nonzero(begin[1:] == end[:-1])[0]  # a run that goes on in the next row
         begin, end = np.delete(begin, joined + 1), np.delete(end, joined)
         edges = np.empty(2 * len(begin) + 2, np.int64)

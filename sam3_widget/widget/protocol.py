@@ -27,9 +27,9 @@ _ADVICE = {
     "points": "This model takes no clicks",
     "boxes": "This model takes no boxes",
     "mask_prompt": "This model takes no masks",
-    "text": "Naming a concept in words needs a model that reads text, such as SAM 3",
-    "exemplars": "Finding lookalikes needs a model with exemplars, such as SAM 3",
-    "video": "Video needs a model with a memory, such as SAM 3",
+    "text": "Text prompts need a model like SAM 3",
+    "exemplars": "Exemplars need a model like SAM 3",
+    "video": "Video needs a model like SAM 3",
 }
 
 
