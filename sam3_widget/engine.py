@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
+import weakref
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from sam3_widget.errors import CancelledError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from sam3_widget.core.image import Image
@@ -45,8 +47,8 @@ class Client(Protocol):
     def failed(self, answers: Mapping[int, Answer], error: Exception) -> None:
         """Take the news that these questions will not be answered."""
 
-    def progressed(self, phase: str, fraction: float | None) -> None:
-        """Take the news of what the worker does for this client: "encoding", "refining" or "idle"."""
+    def progressed(self, fraction: float | None) -> None:
+        """Take the news of how far encoding is, 0 to 1; None when it is over."""
 
 
 @dataclass
@@ -74,19 +76,20 @@ class Engine:
         self._embeddings: OrderedDict[str, Embedding] = OrderedDict()
         self._desks: OrderedDict[Client, _Desk] = OrderedDict()
         self._lock = threading.Lock()
-        # An executor rather than a daemon thread: the interpreter waits for it before it takes OpenCV and torch apart.
-        self._executor = ThreadPoolExecutor(1, f"sam3w-{model.name}")
-        self._working = False
-        self._worker: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        _running.add(self)
 
     @property
     def on_worker(self) -> bool:
         """Whether the caller runs on the worker thread, which must never wait for itself."""
-        return threading.current_thread() is self._worker
+        return threading.current_thread() is self._thread
 
     def want(self, client: Client, wanted: Mapping[int, Answer]) -> None:
         """Say all that a client waits for, by ``object_id``; what it wanted before and not now is dropped."""
         with self._lock:
+            if not wanted and client not in self._desks:
+                return
             desk = self._desks.setdefault(client, _Desk({}))
             desk.wanted = {**{k: a for k, a in wanted.items() if desk.wanted.get(k) is a}, **wanted}
             if wanted:
@@ -110,25 +113,31 @@ class Engine:
         if dropped:
             client.failed(dropped, CancelledError("cancelled: the next click goes on from here"))
 
+    def close(self) -> None:
+        """Stop at the model's next step and wait until the worker has ended."""
+        self._closing = True
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
     def _start(self) -> None:
-        if not self._working:
-            self._working = True
-            self._executor.submit(self._work)
+        if self._thread is None and not self._closing:
+            self._thread = threading.Thread(target=self._work, name=f"sam3w-{self.model.name}", daemon=True)
+            self._thread.start()
 
     def _work(self) -> None:
         """Serve clients in turn until none waits."""
-        self._worker = threading.current_thread()
         while True:
             with self._lock:
-                client = self._next_client()
+                client = None if self._closing else self._next_client()
                 if client is None:
-                    self._working = False
+                    self._thread = None
                     return
             try:
                 self._serve(client)
-            except Exception as error:
+            except Exception as error:  # whatever a model raises must not end the worker
                 log.exception("%s failed", self.model.name)
-                self._fail(client, error)
+                self._fail(client, None, error)
 
     def _next_client(self) -> Client | None:
         """Return the client that was served longest ago of those that wait; forget those that do not."""
@@ -141,40 +150,40 @@ class Engine:
 
     def _serve(self, client: Client) -> None:
         """Answer one question of a client, or encode its image."""
-        embedding = self._embedding(client)
+        desk = self._desks[client]
+        embedding = self._embedding(client, desk)
         with self._lock:
-            desk = self._desks[client]
             desk.prepare = False
             object_id, answer = next(iter(desk.wanted.items()), (0, None))
         if embedding is None or answer is None:
-            client.progressed("idle", None)
             return
         prompted = client.prompts_of(object_id, answer)
-        if prompted is not None:
-            client.progressed("refining", None)
-            candidates = self.model.refine(embedding, *prompted)
-            client.answered(answer, candidates)
+        if prompted is None:  # taken back meanwhile, and want() has been told what counts instead
+            return
+        try:
+            candidates = _checked(self.model.refine(embedding, *prompted))
+        except Exception as error:  # one instance's failure is not another's
+            log.exception("%s failed", self.model.name)
+            self._fail(client, object_id, error)
+            return
+        client.answered(answer, candidates)
         with self._lock:
             if desk.wanted.get(object_id) is answer:
                 del desk.wanted[object_id]
-            waiting = bool(desk.wanted)
-        if not waiting:
-            client.progressed("idle", None)
 
-    def _embedding(self, client: Client) -> Embedding | None:
+    def _embedding(self, client: Client, desk: _Desk) -> Embedding | None:
         """Return the embedding of a client's image, or None when encoding it was cancelled."""
         image = client.image
         found = self._embeddings.get(image.key)
         if found is not None:
             self._embeddings.move_to_end(image.key)
             return found
-        desk = self._desks[client]
 
         def progress(fraction: float) -> None:
-            if desk.cancelled or not threading.main_thread().is_alive():
+            if desk.cancelled or self._closing:
                 message = "cancelled while encoding"
                 raise CancelledError(message)
-            client.progressed("encoding", fraction)
+            client.progressed(fraction)
 
         try:
             progress(0.0)
@@ -182,19 +191,45 @@ class Engine:
         except CancelledError:
             desk.cancelled = desk.prepare = False
             return None
+        finally:
+            client.progressed(None)
         self._embeddings[image.key] = embedding
         while len(self._embeddings) > 1 and sum(e.nbytes for e in self._embeddings.values()) > self._cache_bytes:
             self._embeddings.popitem(last=False)
         return embedding
 
-    def _fail(self, client: Client, error: Exception) -> None:
+    def _fail(self, client: Client, object_id: int | None, error: Exception) -> None:
+        """Tell a client that one of its questions, or (None) all of them, will not be answered."""
         with self._lock:
             desk = self._desks[client]
-            dropped, desk.wanted, desk.prepare = desk.wanted, {}, False
+            dropped = {k: a for k, a in desk.wanted.items() if object_id in {None, k}}
+            desk.wanted = {k: a for k, a in desk.wanted.items() if k not in dropped}
+            desk.prepare = False
         told = error if isinstance(error, ModelError) else ModelError(f"{self.model.name} failed: {error!r}")
         told.__cause__ = error
         client.failed(dropped, told)
-        client.progressed("idle", None)
+
+
+def _checked(candidates: Candidates) -> Candidates:
+    """Return a model's answer, or raise an error that says how it breaks the contract."""
+    logits, scores = candidates.logits, candidates.scores
+    if logits.ndim != 3 or not logits.size or scores.shape != logits.shape[:1]:  # noqa: PLR2004 - K, h, w
+        message = f"candidates must be (K, h, w) logits with (K,) scores, got {logits.shape} with {scores.shape}"
+        raise ModelError(message)
+    if not (np.isfinite(logits).all() and np.isfinite(scores).all()):
+        message = "candidates must be finite numbers"
+        raise ModelError(message)
+    return candidates
+
+
+_running: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """End every worker before the interpreter takes OpenCV and torch apart under it."""
+    for engine in list(_running):
+        engine.close()
 
 
 def engine_of(model: Model) -> Engine:

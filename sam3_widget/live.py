@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -15,8 +16,8 @@ from sam3_widget.core.image import Image
 from sam3_widget.core.runs import RunLengths
 from sam3_widget.core.state import State
 from sam3_widget.engine import engine_of
-from sam3_widget.errors import InvalidPromptError
-from sam3_widget.models.base import InstancePrompts
+from sam3_widget.errors import InvalidPromptError, ModelError
+from sam3_widget.models.base import InstancePrompts, Model
 from sam3_widget.models.catalog import load_model
 
 if TYPE_CHECKING:
@@ -27,9 +28,14 @@ if TYPE_CHECKING:
     from sam3_widget.core.commands import Command
     from sam3_widget.core.state import Answer, InstanceState
     from sam3_widget.engine import Prompted
-    from sam3_widget.models.base import Candidates, Model
+    from sam3_widget.models.base import Candidates
 
+log = logging.getLogger(__name__)
+
+_LOCK = threading.RLock()
+"""One lock for all documents: their observers run under it, and may drive another document (linked widgets)."""
 _CACHE_BYTES = 256 << 20
+_Key = tuple["tuple[Answer, int] | RunLengths | None", object, float, masks.Hygiene, object]
 _NEEDS = {
     "add_point": ("points", "points"),
     "set_points": ("points", "points"),
@@ -45,8 +51,8 @@ class Listener(Protocol):
     def changed(self) -> None:
         """Take the news of a new revision; called in order, under the document's lock."""
 
-    def progressed(self, phase: str, fraction: float | None) -> None:
-        """Take the news of what the model does: "encoding", "refining" or "idle"; on the worker thread."""
+    def progressed(self, fraction: float | None) -> None:
+        """Take the news of how far encoding is, 0 to 1; None when it is over. On the worker thread."""
 
     def failed(self, error: Exception) -> None:
         """Take an error of the model; on the worker thread."""
@@ -68,17 +74,21 @@ class LiveDocument:
 
     def __init__(self, image: object, model: str | Model = "auto", classes: Iterable[str] = ()) -> None:
         self.image = Image.read(image)
-        self.model = load_model(model) if isinstance(model, str) else model
+        loaded: object = load_model(model) if isinstance(model, str) else model
+        if not isinstance(loaded, Model):
+            message = f"model must be a name or a loaded model, got {model!r}"
+            raise ModelError(message)
+        self.model = loaded
         self.engine = engine_of(self.model)
         self.revision = 0
-        names = tuple(dict.fromkeys(classes))
-        if any(not isinstance(name, str) for name in names):
-            message = f"classes must be names, got {names!r}"
+        names = tuple(dict.fromkeys(classes)) if not isinstance(classes, str) else None
+        if names is None or any(not isinstance(name, str) for name in names):
+            message = f"classes must be a list of names, got {classes!r}"
             raise InvalidPromptError(message)
         self._document = Document(State(self.image.height, self.image.width, classes=names))
-        self._changed = threading.Condition(threading.RLock())
+        self._changed = threading.Condition(_LOCK)
         self._listeners: list[Listener] = []
-        self._rendered: OrderedDict[object, RunLengths] = OrderedDict()
+        self._rendered: OrderedDict[_Key, RunLengths] = OrderedDict()
         self._rendered_bytes = 0
         self._render_lock = threading.Lock()
 
@@ -133,21 +143,23 @@ class LiveDocument:
         if need and not getattr(self.model.capabilities, need[0]):
             raise self.model.unsupported(need[1], "load a model that does")
         with self._changed:
-            before = {i.answer for i in self.state.instances}
+            before = self.state
+            known = {i.answer for i in before.instances}
             if name in {"undo", "redo"} and not args:
-                changed = self._document.undo() if name == "undo" else self._document.redo()
+                (self._document.undo if name == "undo" else self._document.redo)()
+                for instance in self.state.instances:
+                    if instance.answer:
+                        instance.answer.error = None  # what failed or was cancelled is asked again
             elif name == "select" and set(args) == {"object_id"}:
-                changed = args["object_id"] != self.state.selected
                 self._document.select(args["object_id"])
             else:
-                changed = True
                 self._document.run(name, args, gesture)
             after = self.state
-            if not changed:
+            if after is before:
                 return after
             self._schedule()
             self._notify()
-            asked = {i.object_id: i.answer for i in after.instances if i.pending and i.answer not in before}
+            asked = {i.object_id: i.answer for i in after.instances if i.pending and i.answer not in known}
             if wait and not self.engine.on_worker:
                 for object_id, answer in asked.items():
                     self._wait(object_id, answer)
@@ -180,10 +192,12 @@ class LiveDocument:
         base = basis if isinstance(basis, RunLengths) or basis is None else _logits(*basis)
         made = masks.compose(base, size, level, strokes, hygiene if cleaned else None, keep)
         with self._render_lock:
+            if key in self._rendered:
+                return self._rendered[key]
             self._rendered[key] = made
-            self._rendered_bytes += made.counts.nbytes
+            self._rendered_bytes += _held_bytes(key, made)
             while self._rendered_bytes > _CACHE_BYTES and len(self._rendered) > 1:
-                self._rendered_bytes -= self._rendered.popitem(last=False)[1].counts.nbytes
+                self._rendered_bytes -= _held_bytes(*self._rendered.popitem(last=False))
         return made
 
     def logits(self, instance: InstanceState) -> NDArray[np.float32]:
@@ -222,15 +236,14 @@ class LiveDocument:
         """Take the news that the model did not answer."""
         with self._changed:
             for answer in answers.values():
-                answer.error = error
+                if not answer.done:
+                    answer.error = error
             self._notify()
-        for listener in list(self._listeners):
-            listener.failed(error)
+        self._tell_each("failed", error)
 
-    def progressed(self, phase: str, fraction: float | None) -> None:
-        """Pass the model's progress on."""
-        for listener in list(self._listeners):
-            listener.progressed(phase, fraction)
+    def progressed(self, fraction: float | None) -> None:
+        """Pass on how far encoding is."""
+        self._tell_each("progressed", fraction)
 
     def _schedule(self) -> None:
         self.engine.want(self, {i.object_id: i.answer for i in self.state.instances if i.answer and i.pending})
@@ -238,8 +251,14 @@ class LiveDocument:
     def _notify(self) -> None:
         self.revision += 1
         self._changed.notify_all()
+        self._tell_each("changed")
+
+    def _tell_each(self, news: str, *about: object) -> None:
         for listener in list(self._listeners):
-            listener.changed()
+            try:
+                getattr(listener, news)(*about)
+            except Exception:  # one listener's mistake is not the document's, nor another listener's
+                log.exception("a listener failed")
 
     def _wait(self, object_id: int, answer: Answer | None) -> None:
         """Wait until a question is answered, has failed, or was taken back; the lock is free meanwhile."""
@@ -251,6 +270,13 @@ class LiveDocument:
         self._changed.wait_for(settled)
         if answer is not None and answer.error is not None:
             raise answer.error
+
+
+def _held_bytes(key: _Key, mask: RunLengths) -> int:
+    """Return the memory that an entry of the cache keeps alive."""
+    basis = key[0]
+    logits = basis[0].logits if isinstance(basis, tuple) else None
+    return int(mask.counts.nbytes) + (int(logits.nbytes) if logits is not None else 0)
 
 
 def _logits(answer: Answer, candidate: int) -> NDArray[np.float32]:

@@ -101,8 +101,9 @@ class Verbs:
     """What a session and a widget can do. Calls return when the model's answer is there.
 
     All positions are pixels ``(x, y)`` of the original image, boxes are ``(x1, y1, x2, y2)``.
-    Every verb raises a :class:`~sam3_widget.errors.Sam3WidgetError` that says what was expected, and then nothing
-    has changed.
+    What is refused raises a :class:`~sam3_widget.errors.Sam3WidgetError` that says what was expected, and nothing has
+    changed. Where the model itself fails (``ModelError``) or is cancelled (``CancelledError``), the prompt is kept: the
+    next one, or an undo and a redo, asks again.
     """
 
     _live: LiveDocument
@@ -161,7 +162,7 @@ class Verbs:
         positive: bool = True,  # noqa: FBT001, FBT002
         object_id: int | None = None,
     ) -> Instance:
-        """Paint (positive) or erase exactly the pixels within ``radius`` of a path of ``(x, y)`` positions."""
+        """Paint (positive) or erase what lies within ``radius`` pixels of a path of ``(x, y)``; no model is asked."""
         return self._run_for("add_stroke", path=path, radius=radius, positive=positive, object_id=object_id)
 
     def remove_stroke(self, stroke: Stroke | int) -> None:
@@ -197,7 +198,11 @@ class Verbs:
         self._run("select", object_id=object_id)
 
     def undo(self) -> bool:
-        """Take the last command back; False where there was none. The model is not asked."""
+        """Take the last command back; False where there was none.
+
+        The model is not asked, except for prompts it never answered: those that newer ones overtook, and those that
+        were cancelled or failed.
+        """
         return self._travel("undo")
 
     def redo(self) -> bool:
@@ -205,9 +210,9 @@ class Verbs:
         return self._travel("redo")
 
     def _travel(self, name: str) -> bool:
-        before = self._live.revision
-        self._run(name)
-        return self._live.revision != before
+        with self._live.lock:
+            before = self._live.state
+            return self._live.run(name, {}) is not before
 
     def reset(self) -> None:
         """Remove all instances; undo brings them back."""
@@ -222,7 +227,16 @@ class Verbs:
         return Instance.of(self._live, self._live.state.instance(object_id))
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call a function after every change of prompts, masks, labels or settings; returns what stops that."""
+        """Call a function after every change of prompts, masks, labels or settings.
+
+        It is called on the thread that made the change, for a new mask the model's own. Verbs work there but return
+        before the mask is there. An exception in it is logged.
+
+        Returns
+        -------
+        callable
+            Stops the calls.
+        """
         return self._live.listen(_Callback(callback))
 
     @property
@@ -389,7 +403,7 @@ class _Callback:
     def changed(self) -> None:
         self.callback()
 
-    def progressed(self, phase: str, fraction: float | None) -> None:
+    def progressed(self, fraction: float | None) -> None:
         pass
 
     def failed(self, error: Exception) -> None:

@@ -15,9 +15,12 @@ from sam3_widget.core.state import InstanceState, State
 from sam3_widget.errors import InvalidPromptError, LockedError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sam3_widget.core.prompts import BoxRow, PointRow
 
 _MAX_LABEL = 200
+_MAX_RADIUS = 16_000  # OpenCV draws no thicker line
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,15 @@ class Command:
         return self.name.replace("_", " ").capitalize()
 
 
-def apply(state: State, name: str, args: Mapping[str, Any]) -> State:
-    """Return the state after a command.
+def normalised(state: State, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a command's arguments checked by name and in one form, which no caller can change later.
 
     Raises
     ------
     NotFoundError
-        There is no such command, instance or prompt.
+        There is no such command.
     InvalidPromptError
-        An argument is missing, unknown, malformed or outside the image.
-    LockedError
-        The instance is locked.
+        An argument is missing, unknown or malformed.
     """
     command = COMMANDS.get(name)
     if command is None:
@@ -66,7 +67,60 @@ def apply(state: State, name: str, args: Mapping[str, Any]) -> State:
         expected = ", ".join(list(inspect.signature(command).parameters)[1:]) or "no arguments"
         message = f"{name} takes {expected}: {error}"
         raise InvalidPromptError(message) from None
-    return command(state, **args)
+    return {
+        key: _FORMS[key](value, state.width, state.height) if key in _FORMS else value for key, value in args.items()
+    }
+
+
+def apply(state: State, name: str, args: Mapping[str, Any]) -> State:
+    """Return the state after a command whose arguments are :func:`normalised`; the same one if it changes nothing.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such instance or prompt.
+    InvalidPromptError
+        An argument is malformed or outside the image.
+    LockedError
+        The instance is locked.
+    """
+    after = COMMANDS[name](state, **args)
+    return state if after == state else after
+
+
+def _runs(mask: object, width: int, height: int) -> RunLengths:
+    """Return a mask of the image's size as run lengths."""
+    if isinstance(mask, RunLengths):
+        shape: tuple[int, ...] = (mask.height, mask.width)
+        runs = mask
+    else:
+        try:
+            array = np.asarray(mask)
+        except ValueError:
+            array = np.zeros(0)
+        shape = array.shape
+        if shape == (height, width):
+            if array.dtype != np.bool_ and (array.dtype.kind not in "iuf" or not np.isin(array, (0, 1, 255)).all()):
+                message = f"mask must be bool, or hold only 0 and 1 (or 255), got {array.dtype} with other values"
+                raise InvalidPromptError(message)
+            runs = RunLengths.from_mask(array.astype(np.bool_))
+    if shape != (height, width):
+        message = f"mask must have the image's shape ({height}, {width}), got {shape}"
+        raise InvalidPromptError(message)
+    if runs.area == 0:
+        message = "mask must have at least one pixel that is True"
+        raise InvalidPromptError(message)
+    return runs
+
+
+_FORMS: dict[str, Callable[[Any, int, int], Any]] = {
+    "mask": _runs,
+    "path": prompts.polyline,
+    "box": prompts.corners,
+    "points": prompts.point_rows,
+    "boxes": prompts.box_rows,
+}
+"""The form of each argument that is more than a number or a word."""
 
 
 def add_point(state: State, x: float, y: float, positive: object = True, object_id: object = None) -> State:  # noqa: FBT002
@@ -94,12 +148,11 @@ def remove_point(state: State, point_id: object) -> State:
     return _change_point(state, point_id, lambda _: None)
 
 
-def add_box(state: State, box: object, object_id: object = None) -> State:
+def add_box(state: State, box: tuple[float, float, float, float], object_id: object = None) -> State:
     """Draw the box of an instance, in place of the one it has, or start an instance with it."""
-    corners = prompts.corners(box, state.width, state.height)
     state, instance = _target(state, object_id, starts=True)
     had = instance.box is not None
-    boxed = replace(instance, box=Box(*corners, object_id=instance.object_id))
+    boxed = replace(instance, box=Box(*box, object_id=instance.object_id))
     return _ask(state, boxed, afresh=had)
 
 
@@ -114,20 +167,20 @@ def remove_box(state: State, object_id: object) -> State:
 
 def add_stroke(
     state: State,
-    path: object,
+    path: prompts.Path,
     radius: float,
     positive: object = True,  # noqa: FBT002 - a keyword argument of the verb
     object_id: object = None,
 ) -> State:
     """Paint (positive) or erase exactly what lies under a stroke."""
-    positions = prompts.polyline(path)
     size = prompts.number(radius, "radius")
-    if size <= 0:
-        message = f"radius must be more than 0 pixels, got {size:g}"
+    largest = min(max(state.width, state.height), _MAX_RADIUS)
+    if not 0 < size <= largest:
+        message = f"radius must be more than 0 and at most {largest} pixels, got {size:g}"
         raise InvalidPromptError(message)
     include = prompts.flag(positive, "positive")
     state, instance = _target(state, object_id, starts=include, what="eraser stroke")
-    stroke = Stroke(positions, size, include, instance.object_id, state.next_prompt_id)
+    stroke = Stroke(path, size, include, instance.object_id, state.next_prompt_id)
     return _numbered(state).put(replace(instance, strokes=(*instance.strokes, stroke)))
 
 
@@ -139,24 +192,10 @@ def remove_stroke(state: State, stroke_id: object) -> State:
     return _ask(state, replace(instance, strokes=rest), afresh=True)
 
 
-def set_mask(state: State, mask: object, object_id: object = None) -> State:
+def set_mask(state: State, mask: RunLengths, object_id: object = None) -> State:
     """Start an instance from a mask, or start it over: its earlier prompts are forgotten."""
-    if isinstance(mask, RunLengths):
-        runs = mask
-    else:
-        array = np.asarray(mask)
-        if array.shape != (state.height, state.width):
-            message = f"mask must have the image's shape ({state.height}, {state.width}), got {array.shape}"
-            raise InvalidPromptError(message)
-        if array.dtype != np.bool_ and not np.isin(array, (0, 1, 255)).all():
-            message = f"mask must be bool, or hold only 0 and 1 (or 255), got {array.dtype} with other values"
-            raise InvalidPromptError(message)
-        runs = RunLengths.from_mask(array.astype(np.bool_))
-    if runs.area == 0:
-        message = "mask must have at least one pixel that is True"
-        raise InvalidPromptError(message)
     state, instance = _target(state, object_id, starts=True)
-    start = replace(instance, points=(), box=None, strokes=(), imported=runs, answer=None, candidate=0)
+    start = replace(instance, points=(), box=None, strokes=(), imported=mask, answer=None, candidate=0)
     return state.put(start)
 
 
@@ -174,8 +213,8 @@ def choose_candidate(state: State, object_id: object, index: object) -> State:
 def set_label(state: State, object_id: object, label: object) -> State:
     """Name the class of an instance; "" takes the name away."""
     instance = state.instance(prompts.integer(object_id, "object_id"))
-    if not isinstance(label, str) or len(label) > _MAX_LABEL:
-        message = f"label must be text of at most {_MAX_LABEL} characters, got {label!r}"
+    if not isinstance(label, str) or len(label) > _MAX_LABEL or not label.isprintable():
+        message = f"label must be one line of text, of at most {_MAX_LABEL} characters, got {label!r:.200}"
         raise InvalidPromptError(message)
     name = label.strip()
     classes = state.classes if not name or name in state.classes else (*state.classes, name)
@@ -218,44 +257,62 @@ def set_min_area(state: State, area: object) -> State:
     return replace(state, settings=replace(state.settings, min_area=_pixels(area, "min_area")))
 
 
-def set_points(state: State, points: Iterable[tuple[float, float, object, int | None]]) -> State:
+def set_points(state: State, points: Sequence[PointRow]) -> State:
     """Replace all clicks of all instances by rows of ``(x, y, positive, object_id)``.
 
-    Rows whose ``object_id`` is None go to the selected instance or, with none selected, start one together.
+    An ``object_id`` that does not exist yet starts that instance. Rows without one go to the selected instance or,
+    with none selected, start one together. Clicks that are there already stay what they are.
     """
-    rows = list(points)
-    wanted: dict[int, list[Point]] = {}
-    ours = state.selected
-    starts = any(prompts.flag(positive, "positive") for _, _, positive, object_id in rows if object_id is None)
-    for x, y, positive, object_id in rows:
-        px, py = prompts.position(x, y, state.width, state.height)
-        include = prompts.flag(positive, "positive")
-        owner = ours if object_id is None else object_id
-        state, instance = _target(state, owner, starts=starts, what="negative point")
-        ours = instance.object_id if object_id is None else ours
-        point = Point(px, py, include, instance.object_id, state.next_prompt_id)
-        state = _numbered(state)
-        wanted.setdefault(instance.object_id, []).append(point)
-    for instance in state.instances:
-        new = wanted.get(instance.object_id, [])
-        if [(p.x, p.y, p.positive) for p in new] != [(p.x, p.y, p.positive) for p in instance.points]:
-            state = _ask(state, replace(_unlocked(instance), points=tuple(new)), afresh=True)
+    ours = state.selected or state.next_object_id
+    rows: dict[int, list[PointRow]] = {i.object_id: [] for i in state.instances}
+    for row in points:
+        rows.setdefault(ours if row[3] is None else row[3], []).append(row)
+    for object_id, wanted in rows.items():
+        state, instance = _found(state, object_id)
+        old, clicks = list(instance.points), []
+        for x, y, positive, _ in wanted:
+            same = next((p for p in old if (p.x, p.y, p.positive) == (x, y, positive)), None)
+            if same is None:
+                same = Point(x, y, positive, object_id, state.next_prompt_id)
+                state = _numbered(state)
+            else:
+                old.remove(same)
+            clicks.append(same)
+        if tuple(clicks) == instance.points:
+            continue
+        if instance.empty and not any(p.positive for p in clicks):
+            message = "a negative point needs an instance to take away from: select one, or give object_id"
+            raise InvalidPromptError(message)
+        state = replace(state, selected=object_id)
+        state = _ask(state, replace(_unlocked(instance), points=tuple(clicks)), afresh=bool(old))
     return state
 
 
-def set_boxes(state: State, boxes: Iterable[tuple[object, int | None]]) -> State:
-    """Replace all boxes by rows of ``((x1, y1, x2, y2), object_id)``; a row whose id is None starts an instance."""
-    wanted: dict[int, Box] = {}
+def set_boxes(state: State, boxes: Sequence[BoxRow]) -> State:
+    """Replace all boxes by rows of ``((x1, y1, x2, y2), object_id)``.
+
+    An ``object_id`` that does not exist yet starts that instance. A row without one is the box of an instance that has
+    it already, or starts an instance.
+    """
+    wanted: dict[int, Box | None] = {i.object_id: None for i in state.instances}
+    claimed = {object_id for _, object_id in boxes}
+    fresh = max([state.next_object_id - 1, *(k for k in claimed if k is not None)])
     for box, object_id in boxes:
-        corners = prompts.corners(box, state.width, state.height)
-        state, instance = _target(state, object_id, starts=True)
-        if instance.object_id in wanted:
-            message = f"an instance has one box at most, got two for object_id {instance.object_id}"
+        owner = object_id
+        if owner is None:
+            there = (i.object_id for i in state.instances if i.box and i.box.xyxy == box)
+            owner = next((k for k in there if k not in claimed), None)
+        if owner is None:
+            owner = fresh = fresh + 1
+        if wanted.get(owner) is not None:
+            message = f"an instance has one box at most, got two for object_id {owner}"
             raise InvalidPromptError(message)
-        wanted[instance.object_id] = Box(*corners, object_id=instance.object_id)
-    for instance in state.instances:
-        new = wanted.get(instance.object_id)
+        claimed.add(owner)
+        wanted[owner] = Box(*box, object_id=owner)
+    for owner, new in wanted.items():
+        state, instance = _found(state, owner)
         if new != instance.box:
+            state = replace(state, selected=owner)
             state = _ask(state, replace(_unlocked(instance), box=new), afresh=instance.box is not None)
     return state
 
@@ -282,6 +339,14 @@ def _unlocked(instance: InstanceState) -> InstanceState:
 
 def _editable(state: State, object_id: object) -> InstanceState:
     return _unlocked(state.instance(prompts.integer(object_id, "object_id")))
+
+
+def _found(state: State, object_id: int) -> tuple[State, InstanceState]:
+    """Return the instance with this id; an empty one, which the caller must fill, where there is none yet."""
+    found = next((i for i in state.instances if i.object_id == object_id), None)
+    if found is None:
+        return replace(state, next_object_id=max(state.next_object_id, object_id + 1)), InstanceState(object_id)
+    return state, found
 
 
 def _target(state: State, object_id: object, *, starts: bool, what: str = "") -> tuple[State, InstanceState]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam3_widget.core import commands
 from sam3_widget.core.commands import Command
+from sam3_widget.core.prompts import integer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +63,7 @@ class Document:
         return self._future[-1].command.title if self._future else None
 
     def run(self, name: str, args: Mapping[str, Any], gesture: str | None = None) -> None:
-        """Apply a command and record it; nothing changes where it raises.
+        """Apply a command and record it; nothing changes, and nothing is recorded, where it raises or changes nothing.
 
         Parameters
         ----------
@@ -71,9 +72,12 @@ class Document:
         gesture : str, optional
             Commands of one gesture (a slider being dragged) that follow one another are one step of the history.
         """
-        after = commands.apply(self._state, name, args)
-        command = Command(name, dict(args), time.time())
         before = self._state
+        checked = commands.normalised(before, name, args)
+        after = commands.apply(before, name, checked)
+        if after is before:
+            return
+        command = Command(name, checked, time.time())
         last = self._past[-1] if self._past else None
         if last and gesture is not None and last.gesture == gesture and last.command.name == name:
             before = self._past.pop().state
@@ -81,11 +85,11 @@ class Document:
         self._future = []
         self._state = after
 
-    def select(self, object_id: int | None) -> None:
-        """Select an instance, or none; this is not part of the history."""
-        if object_id is not None:
-            self._state.instance(object_id)
-        self._state = replace(self._state, selected=object_id)
+    def select(self, object_id: object) -> None:
+        """Select an instance, or (None) none; this is not part of the history."""
+        chosen = None if object_id is None else self._state.instance(integer(object_id, "object_id")).object_id
+        if chosen != self._state.selected:
+            self._state = replace(self._state, selected=chosen)
 
     def undo(self) -> bool:
         """Take the last command back; False where there is none."""

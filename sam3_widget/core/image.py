@@ -161,15 +161,29 @@ def from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
     colour = array if grey else array[..., :3]
     pixels = _to_8_bits(colour)
     if not grey and array.shape[2] == 4:  # noqa: PLR2004 - RGBA
-        alpha = _to_8_bits(array[..., 3:], full=True).astype(np.uint32)
+        alpha = _alpha(array[..., 3:]).astype(np.uint32)
         pixels = ((pixels * alpha + _WHITE * (_WHITE - alpha) + _WHITE // 2) // _WHITE).astype(np.uint8)
     if grey or pixels.shape[2] == 1:
         pixels = np.repeat(pixels.reshape(*array.shape[:2], 1), 3, axis=2)
     return np.ascontiguousarray(pixels)
 
 
-def _to_8_bits(values: NDArray[Any], *, full: bool = False) -> NDArray[np.uint8]:
-    """Map pixel values to 0 to 255; ``full`` maps an integer type's whole range instead of the values' own."""
+def _alpha(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Map opacities to 0 to 255: whole is 1 for bools and floats up to 1, 255 up to that, else the type's largest."""
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        return _to_8_bits(values)
+    highest = float(values.max())
+    integer = values.dtype.kind in "iu"
+    whole = float(_WHITE)
+    if not integer and highest <= 1:
+        whole = 1.0
+    elif highest > _WHITE:
+        whole = float(np.iinfo(values.dtype).max) if integer and values.dtype.itemsize <= 2 else highest  # noqa: PLR2004
+    return np.round(np.clip(values.astype(np.float64) / whole, 0, 1) * _WHITE).astype(np.uint8)
+
+
+def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Map pixel values to 0 to 255."""
     if values.dtype == np.uint8:
         return values.copy()
     if values.dtype == np.bool_:
@@ -185,7 +199,7 @@ def _to_8_bits(values: NDArray[Any], *, full: bool = False) -> NDArray[np.uint8]
     low, high = float(wide[finite].min()), float(wide[finite].max())
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    elif full and values.dtype.kind in "iu":
-        low, high = 0.0, float(np.iinfo(values.dtype).max)
+    elif low == high and 0 <= low <= _WHITE:  # nothing to stretch: a uniform picture keeps its grey
+        low, high = 0.0, float(_WHITE)
     scaled = (np.nan_to_num(wide, nan=low, posinf=high, neginf=low) - low) * (_WHITE / (high - low or 1.0))
     return np.round(scaled).astype(np.uint8)

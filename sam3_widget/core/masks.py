@@ -154,6 +154,8 @@ def compose(
     keep : (inside, outside)
         Positions ``(x, y)`` whose island or hole hygiene must leave alone.
     """
+    if isinstance(base, RunLengths) and not strokes and not hygiene:
+        return base
     height, width = size
     mask: NDArray[np.bool_]
     window: Window

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sam3_widget.errors import InvalidPromptError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 Path = tuple[tuple[float, float], ...]
+PointRow = tuple[float, float, bool, "int | None"]
+BoxRow = tuple[tuple[float, float, float, float], "int | None"]
+
+_FAR = 4
+"""How many times the image's longer side a stroke may run off it."""
+_EDGE = 1.5
+"""How far a painted pixel may lie beyond the radius of its stroke: pixels are painted whole."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Box:
         return (self.x1, self.y1, self.x2, self.y2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stroke:
     """A brush (positive) or eraser (negative) stroke: a disc of ``radius`` pixels moved along ``path``."""
 
@@ -64,10 +69,10 @@ class Stroke:
     stroke_id: int
 
     def covers(self, x: float, y: float) -> bool:
-        """Tell whether a position lies under the stroke."""
+        """Tell whether a position lies on a pixel the stroke painted, or next to one."""
         first = self.path[0]
         segments = zip(self.path, self.path[1:] or (first,), strict=False)
-        return any(_distance(x, y, *a, *b) <= self.radius for a, b in segments)
+        return any(_distance(x, y, *a, *b) <= self.radius + _EDGE for a, b in segments)
 
 
 def _distance(x: float, y: float, ax: float, ay: float, bx: float, by: float) -> float:
@@ -83,7 +88,10 @@ def number(value: object, name: str) -> float:
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         message = f"{name} must be a number, got {value!r}"
         raise InvalidPromptError(message)
-    result = float(value)
+    try:
+        result = float(value)
+    except (OverflowError, TypeError, ValueError):
+        result = math.nan
     if not math.isfinite(result):
         message = f"{name} must be a finite number, got {value!r}"
         raise InvalidPromptError(message)
@@ -135,18 +143,73 @@ def corners(box: object, width: int, height: int) -> tuple[float, float, float, 
     return x1, y1, x2, y2
 
 
-def polyline(path: object) -> Path:
-    """Return the positions of a stroke; it may run off the image."""
+def polyline(path: object, width: int, height: int) -> Path:
+    """Return the positions of a stroke; it may run off the image, but not to another world."""
     form = "path must be one or more (x, y) positions in pixels"
     rows = [_sequence(row) for row in _sequence(path)]
     if not rows or any(len(row) != 2 for row in rows):  # noqa: PLR2004 - x and y
-        message = f"{form}, got {path!r}"
+        message = f"{form}, got {path!r:.200}"
         raise InvalidPromptError(message)
-    return tuple((number(x, "x"), number(y, "y")) for x, y in rows)
+    found = tuple((number(x, "x"), number(y, "y")) for x, y in rows)
+    reach = _FAR * max(width, height)
+    if any(abs(v) > reach for at in found for v in at):
+        message = f"{form} near the image: within {reach} pixels of its corner"
+        raise InvalidPromptError(message)
+    return found
+
+
+def point_rows(points: object, width: int, height: int) -> tuple[PointRow, ...]:
+    """Return ``(x, y, positive, object_id)`` of points given as :class:`Point`, tuples or mappings."""
+    form = "points must be a list of (x, y), (x, y, positive), (x, y, positive, object_id) or Point"
+    rows: list[PointRow] = []
+    for item in _listed(points, form):
+        if isinstance(item, Point):
+            given: list[Any] = [item.x, item.y, item.positive, item.object_id]
+        elif isinstance(item, Mapping):
+            given = [item.get("x"), item.get("y"), item.get("positive", True), item.get("object_id")]
+        else:
+            given = _sequence(item)
+        if not 2 <= len(given) <= 4:  # noqa: PLR2004 - x, y, positive, object_id
+            message = f"{form}, got {item!r:.200}"
+            raise InvalidPromptError(message)
+        x, y, positive, object_id = [*given, True, None][:4] if len(given) == 2 else [*given, None][:4]  # noqa: PLR2004
+        px, py = position(x, y, width, height)
+        rows.append((px, py, flag(positive, "positive"), _optional_id(object_id)))
+    return tuple(rows)
+
+
+def box_rows(boxes: object, width: int, height: int) -> tuple[BoxRow, ...]:
+    """Return ``((x1, y1, x2, y2), object_id)`` of boxes given as :class:`Box` or tuples."""
+    form = "box_prompts must be a list of (x1, y1, x2, y2), (x1, y1, x2, y2, object_id) or Box"
+    rows: list[BoxRow] = []
+    for item in _listed(boxes, form):
+        given = [*item.xyxy, item.object_id] if isinstance(item, Box) else _sequence(item)
+        if not 4 <= len(given) <= 5:  # noqa: PLR2004 - x1, y1, x2, y2, object_id
+            message = f"{form}, got {item!r:.200}"
+            raise InvalidPromptError(message)
+        object_id = given[4] if len(given) == 5 else None  # noqa: PLR2004
+        rows.append((corners(given[:4], width, height), _optional_id(object_id)))
+    return tuple(rows)
+
+
+def _optional_id(object_id: object) -> int | None:
+    if object_id is None:
+        return None
+    number_ = integer(object_id, "object_id")
+    if number_ < 1:
+        message = f"object_id must be 1 or more, got {number_}"
+        raise InvalidPromptError(message)
+    return number_
+
+
+def _listed(value: object, form: str) -> list[Any]:
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        message = f"{form}, got {value!r:.200}"
+        raise InvalidPromptError(message)
+    return list(value)
 
 
 def _sequence(value: object) -> list[Any]:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         return []
-    items: Iterable[Any] = value
-    return list(items)
+    return list(value)

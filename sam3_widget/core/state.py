@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,8 +33,6 @@ class Answer:
     newest : int
         The largest id of the prompts.
     """
-
-    __slots__ = ("error", "logits", "newest", "previous", "scores")
 
     def __init__(self, previous: tuple[Answer, int] | None = None, newest: int = 0) -> None:
         self.previous = previous
@@ -117,7 +116,7 @@ class InstanceState:
         """What the mask starts from: the newest answer with its chosen candidate, else the imported mask."""
         return (self.answer.latest(self.candidate) if self.answer else None) or self.imported
 
-    @property
+    @cached_property
     def enforced_strokes(self) -> tuple[Stroke, ...]:
         """The strokes still obeyed: a later click of the other kind on a stroke releases it."""
         return self._strokes_after(self.points)

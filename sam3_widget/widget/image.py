@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from sam3_widget.errors import ProtocolError, Sam3WidgetError
+from sam3_widget.errors import InvalidPromptError, ProtocolError, Sam3WidgetError
 from sam3_widget.live import LiveDocument
 from sam3_widget.session import Session, Verbs
-from sam3_widget.widget import imagery, traits
+from sam3_widget.widget import imagery
 from sam3_widget.widget.protocol import Request, View, envelope, status
 from sam3_widget.widget.still import Stills, still
+from sam3_widget.widget.traits import Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +25,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_STATIC = Path(__file__).parent.parent / "static"
+_SAID = ("points", "box_prompts", "selected")
+
+
+def _bundled(name: str) -> str:
+    """Return a file of the front end's bundle.
+
+    Its text rather than its path: anywidget keeps every widget of a watched path alive.
+    """
+    file = Path(__file__).parent.parent / "static" / name
+    if not file.is_file():
+        message = (
+            f"the front-end bundle {file.name} is missing from this installation: run `make bundle`, or install again"
+        )
+        raise ImportError(message)
+    return file.read_text(encoding="utf-8")
 
 
 class Sam3Widget(anywidget.AnyWidget, Verbs):
@@ -59,14 +74,14 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
         The ``object_id`` of the selected instance. Observable; assign to select.
     """
 
-    _esm = _STATIC / "widget.js"
-    _css = _STATIC / "widget.css"
+    _esm = _bundled("widget.js")
+    _css = _bundled("widget.css")
 
     _image = traitlets.Dict().tag(sync=True)
     _preview = traitlets.Bytes().tag(sync=True)
-    points = traits.Said("set_points", "points", traits.point_rows, ())
-    box_prompts = traits.Said("set_boxes", "boxes", traits.box_rows, ())
-    selected = traits.Said("select", "object_id", traits.selected_id, None)
+    points = Said("set_points", "points")
+    box_prompts = Said("set_boxes", "boxes")
+    selected = Said("select", "object_id")
     opacity = traitlets.Float(0.5, min=0, max=1).tag(sync=True)
     outline = traitlets.Bool(False).tag(sync=True)  # noqa: FBT003
     height = traitlets.Int(520, min=120).tag(sync=True)
@@ -76,24 +91,35 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
         image: object,
         model: str | Model = "auto",
         classes: Iterable[str] = (),
-        **display: Any,  # noqa: ANN401 - height, opacity, outline, and ipywidgets' own
+        *,
+        height: int = 520,
+        opacity: float = 0.5,
+        outline: bool = False,
     ) -> None:
-        live = image._live if isinstance(image, Verbs) else LiveDocument(image, model, classes)  # noqa: SLF001
+        if isinstance(image, Verbs):
+            if model != "auto" or classes:
+                message = "a session brings its own model and classes: give it alone"
+                raise InvalidPromptError(message)
+            self._live = image._live  # noqa: SLF001 - two views of one session
+        else:
+            self._live = LiveDocument(image, model, classes)
         self._thread = threading.local()
-        info, preview = imagery.preview(live.image)
-        super().__init__(_image=info, _preview=preview, **display)
+        self._stop: Callable[[], None] | None = None
+        info, preview = imagery.preview(self._live.image)
+        said = {name: self.held(name) for name in _SAID}
+        super().__init__(_image=info, _preview=preview, height=height, opacity=opacity, outline=outline, **said)
         _take_the_subshell_asked_for(self.comm)
-        self._live = live
-        self._shown = View.of(live)
         self._encoding = False
-        self._stills = Stills(lambda: still(live))
-        self._stop: Callable[[], None] = live.listen(self)
-        self._tell()
+        self._stills = Stills(lambda: still(self._live))
+        with self._live.lock:
+            self._shown = View.of(self._live)
+            self._stop = self._live.listen(self)
+            self._tell()
         self.on_msg(lambda _, content, __: self._receive(content))
-        live.prepare()
+        self._live.prepare()
 
     @classmethod
-    def demo(cls, **options: Any) -> Sam3Widget:  # noqa: ANN401 - those of the constructor
+    def demo(cls, **options: Any) -> Sam3Widget:  # noqa: ANN401 - the constructor's, but the image
         """Open on a cup of coffee, a picture that scikit-image ships (Rachel Michetti, CC0)."""
         from skimage import data  # noqa: PLC0415 - slow to load, and only for the demo
 
@@ -107,35 +133,42 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
 
     def close(self) -> None:
         """Close the view; the session stays usable."""
-        self._stop()
+        stop = getattr(self, "_stop", None)  # not there where the constructor failed
+        if stop is not None:
+            stop()
         super().close()
 
-    def told(self) -> bool:
-        """Whether the document is speaking on this thread, so that a trait just takes its value."""
-        return not hasattr(self, "_live") or getattr(self._thread, "telling", False)
-
-    def say(self, command: str, args: Mapping[str, Any], name: str) -> object:
-        """Run the command of an assigned trait and return what the trait holds then."""
-        self._live.run(command, args)
+    def held(self, name: str) -> object:
+        """Return what the document holds for a trait."""
         return getattr(self.session, name)
+
+    def say(self, command: str, args: dict[str, object]) -> None:
+        """Run the command of an assigned trait."""
+        self._live.run(command, args)
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take what the browser set in its model; tell it the truth where that is refused."""
+        try:
+            super().set_state(sync_data)
+        except (Sam3WidgetError, traitlets.TraitError) as error:
+            self._send_error(error, None)
+            self.send_state([name for name in sync_data if self.has_trait(name)])
 
     def changed(self) -> None:
         """Send what changed to all views, as the answer to the request that changed it if there is one."""
         view = View.of(self._live)
         payload, buffers = view.since(self._shown)
-        request, self._thread.request = getattr(self._thread, "request", None), None
+        request = self._request()
         if request or payload["set"] or payload["instances"] or payload["removed"]:
             self._shown = view
             self.send(envelope("patch", view.rev, payload, request), buffers)
             self._stills.outdated()
         self._tell()
 
-    def progressed(self, phase: str, fraction: float | None) -> None:
+    def progressed(self, fraction: float | None) -> None:
         """Send how far encoding is, and that it is over."""
-        encoding = phase == "encoding"
-        if encoding or self._encoding:
-            self._encoding = encoding
-            self.send(envelope("progress", self._shown.rev, status(fraction, encoding=encoding)))
+        self._encoding = fraction is not None
+        self.send(envelope("progress", self._shown.rev, status(fraction, encoding=self._encoding)))
 
     def failed(self, error: Exception) -> None:
         """Send an error of the model."""
@@ -144,46 +177,49 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
     def _ipython_display_(self) -> None:
         from IPython.display import display  # noqa: PLC0415 - there is no notebook without IPython
 
-        shown = self._repr_mimebundle_()
-        if shown is not None:
+        shown = self._repr_mimebundle_() if self.comm is not None else None
+        if shown is None:
+            display({"text/plain": f"{type(self).__name__}, closed"}, raw=True)  # type: ignore[no-untyped-call]
+        else:
             data, metadata = shown
             display(data, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
             self._stills.show()
 
     def _tell(self) -> None:
         """Bring the public traits in step with the document."""
-        self._thread.telling = True
-        try:
-            for name in ("points", "box_prompts", "selected"):
-                self.set_trait(name, getattr(self.session, name))
-        finally:
-            self._thread.telling = False
+        for name in _SAID:
+            self.set_trait(name, self.held(name))
 
     def _receive(self, content: object) -> None:
         """Answer a message from the front end."""
-        request_id = content.get("id") if isinstance(content, dict) else None
+        given = content.get("id") if isinstance(content, dict) else None
+        self._thread.request = given if isinstance(given, str) else None
         try:
             self._answer(Request.parse(content))
         except Sam3WidgetError as error:
-            self._send_error(error, request_id)
+            self._send_error(error, self._request())
         except Exception as error:  # the front end must hear of it, whatever it is
             log.exception("a request failed")
-            self._send_error(error, request_id)
+            self._send_error(error, self._request())
         finally:
             self._thread.request = None
+
+    def _request(self) -> str | None:
+        """Return the id of the request that this thread is to answer, once."""
+        request, self._thread.request = getattr(self._thread, "request", None), None
+        return request
 
     def _answer(self, request: Request) -> None:
         if request.type == "tile":
             part = imagery.tile(self._live.image, request.payload)
             told = {**{name: request.payload[name] for name in ("key", "level", "x", "y")}, "mime": part.mime}
-            self.send(envelope("tile", self._shown.rev, told, request.id), [part.data])
+            self.send(envelope("tile", self._shown.rev, told, self._request()), [part.data])
             return
         with self._live.lock:
             if request.type == "hello":
                 payload, buffers = self._shown.snapshot(encoding=self._encoding)
-                self.send(envelope("snapshot", self._shown.rev, payload, request.id), buffers)
+                self.send(envelope("snapshot", self._shown.rev, payload, self._request()), buffers)
                 return
-            self._thread.request = request.id
             if request.type == "command":
                 self._command(request.payload)
             else:
@@ -198,10 +234,13 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
             raise ProtocolError(message)
         options = dict(args)
         gesture = options.pop("gesture", None)
+        if gesture is not None and not isinstance(gesture, str):
+            message = f"a gesture must be text, got {gesture!r:.200}"
+            raise ProtocolError(message)
         self._live.run(name, options, gesture=gesture, wait=False)
 
     def _send_error(self, error: Exception, request_id: str | None) -> None:
-        code = getattr(error, "code", "internal")
+        code = error.code if isinstance(error, Sam3WidgetError) else "internal"
         self.send(envelope("error", self._shown.rev, {"code": code, "message": str(error)}, request_id))
 
 

@@ -39,7 +39,6 @@ def preview(image: Image) -> tuple[dict[str, Any], bytes]:
     width, height = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     small = _resize(image.pixels, width, height)
     encoded = encode(small)
-    levels = math.ceil(math.log2(1 / scale)) if scale < 1 else 0
     info = {
         "key": image.key,
         "name": image.name,
@@ -49,9 +48,14 @@ def preview(image: Image) -> tuple[dict[str, Any], bytes]:
         "preview_height": height,
         "mime": encoded.mime,
         "tile_size": TILE_SIZE,
-        "levels": levels,
+        "levels": levels(image),
     }
     return info, encoded.data
+
+
+def levels(image: Image) -> int:
+    """Return how many levels of tiles an image has: those finer than its preview."""
+    return max(0, math.ceil(math.log2(max(image.width, image.height) / PREVIEW_SIDE)))
 
 
 def tile(image: Image, request: Mapping[str, Any]) -> Encoded:
@@ -69,21 +73,21 @@ def tile(image: Image, request: Mapping[str, Any]) -> Encoded:
         The image is another one by now, or there is no such tile.
     """
     level, x, y = (integer(request.get(name), name) for name in ("level", "x", "y"))
-    side = TILE_SIZE << min(max(level, 0), 16)
+    there = 0 <= level < levels(image) and request.get("key") == image.key
+    side = TILE_SIZE << level if there else 0
     left, top = x * side, y * side
-    inside = x >= 0 and y >= 0 and level >= 0 and left < image.width and top < image.height
-    if request.get("key") != image.key or not inside:
+    if not (there and 0 <= left < image.width and 0 <= top < image.height):
         message = f"there is no tile ({x}, {y}) of level {level} of this image"
         raise ProtocolError(message)
     part = image.pixels[top : top + side, left : left + side]
-    width, height = math.ceil(part.shape[1] / 2**level), math.ceil(part.shape[0] / 2**level)
+    width, height = -(-part.shape[1] >> level), -(-part.shape[0] >> level)
     return encode(_resize(part, width, height))
 
 
 def encode(pixels: NDArray[np.uint8]) -> Encoded:
     """Encode ``(h, w, 3)`` RGB: PNG up to a megapixel, so that every pixel stays what it is, JPEG above."""
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    if bgr.shape[0] * bgr.shape[1] <= _LOSSLESS_PIXELS and max(bgr.shape) > TILE_SIZE // 8:
+    if bgr.shape[0] * bgr.shape[1] <= _LOSSLESS_PIXELS:
         return Encoded(cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes(), "image/png")
     return Encoded(jpeg(pixels), "image/jpeg")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sam3_widget.core.runs import RunLengths
     from sam3_widget.live import LiveDocument
 
 SIDE = 960
@@ -45,7 +46,7 @@ def overlay(document: LiveDocument, side: int = SIDE) -> NDArray[np.uint8]:
     xs = ((np.arange(width) + 0.5) * image.width / width).astype(np.int64)
     shown = [(document.mask(i), i) for i in state.instances if i.visible]
     for runs, instance in sorted(shown, key=lambda pair: -pair[0].area):
-        mask = np.ascontiguousarray(runs.to_mask()[ys][:, xs])
+        mask = _sampled(runs, ys, xs)
         colour = np.array(rgb(instance.color), np.float32)
         picture[mask] = (picture[mask] * (1 - _FILL) + colour * _FILL).astype(np.uint8)
         edges, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -54,6 +55,16 @@ def overlay(document: LiveDocument, side: int = SIDE) -> NDArray[np.uint8]:
         for point in instance.points:
             _marker(picture, int(point.x * scale), int(point.y * scale), positive=point.positive)
     return picture  # type: ignore[return-value]
+
+
+def _sampled(runs: RunLengths, ys: NDArray[np.int64], xs: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return the mask at these rows and columns, decoding no more than the box it fills."""
+    mask = np.zeros((len(ys), len(xs)), np.bool_)
+    if runs.bbox:
+        x1, y1, x2, y2 = runs.bbox
+        rows, cols = np.nonzero((ys >= y1) & (ys < y2))[0], np.nonzero((xs >= x1) & (xs < x2))[0]
+        mask[np.ix_(rows, cols)] = runs.window(*runs.bbox)[np.ix_(ys[rows] - y1, xs[cols] - x1)]
+    return mask
 
 
 def _marker(picture: Any, x: int, y: int, *, positive: bool) -> None:  # noqa: ANN401 - OpenCV's own array type

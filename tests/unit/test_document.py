@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam3_widget.core.document import LIMIT, Document
+from sam3_widget.core.runs import RunLengths
 from sam3_widget.core.state import State
 from sam3_widget.errors import InvalidPromptError, LockedError, NotFoundError, Sam3WidgetError
 
@@ -38,6 +39,17 @@ COMMANDS = st.one_of(
     st.tuples(st.just("set_mask_threshold"), st.fixed_dictionaries({"value": st.floats(0, 1)})),
     st.tuples(st.just("set_fill_holes"), st.fixed_dictionaries({"area": st.integers(-1, 9)})),
     st.tuples(st.just("set_min_area"), st.fixed_dictionaries({"area": st.integers(-1, 9)})),
+    st.tuples(
+        st.just("set_points"),
+        st.fixed_dictionaries({"points": st.lists(st.tuples(xs, ys, flags, ids.filter(lambda i: i != 0)), max_size=4)}),
+    ),
+    st.tuples(
+        st.just("set_boxes"),
+        st.fixed_dictionaries(
+            {"boxes": st.lists(st.sampled_from([(1, 1, 9, 9), (5, 5, 20, 20), (1, 1, 9, 9, 1)]), max_size=3)}
+        ),
+    ),
+    st.tuples(st.just("choose_candidate"), st.fixed_dictionaries({"object_id": ids, "index": st.integers(0, 2)})),
     st.tuples(st.just("reset"), st.just({})),
 )
 MOVES = st.lists(COMMANDS | st.tuples(st.sampled_from(["undo", "redo", "select"]), ids), max_size=25)
@@ -61,6 +73,9 @@ def play(doc, moves):
         except Sam3WidgetError:
             assert doc.state is before
             assert doc.history == history
+        for instance in doc.state.instances:
+            if instance.pending:
+                instance.answer.write(np.zeros((3, 4, 4), np.float32), (0.9, 0.8, 0.7))
 
 
 @given(MOVES, COMMANDS)
@@ -73,6 +88,9 @@ def test_undo_after_a_command_is_identity(moves, command):
     except Sam3WidgetError:
         return
     after = doc.state
+    if after is before:
+        assert doc.history == history
+        return
     assert doc.undo()
     assert doc.state == before
     assert doc.history == history
@@ -131,11 +149,25 @@ def test_ids_are_unique_and_the_selection_exists(moves):
         ("set_mask", {"mask": np.full((48, 64), 0.5)}, InvalidPromptError, "bool, or hold only 0 and 1"),
         ("set_mask", {"mask": np.zeros((48, 64))}, InvalidPromptError, "at least one pixel"),
         ("choose_candidate", {"object_id": 1, "index": 0}, InvalidPromptError, "below the number of candidates, 0"),
-        ("set_label", {"object_id": 1, "label": 7}, InvalidPromptError, "label must be text"),
+        ("set_label", {"object_id": 1, "label": 7}, InvalidPromptError, "label must be one line of text"),
         ("set_mask_threshold", {"value": 1}, InvalidPromptError, "0 < value < 1"),
         ("set_min_area", {"area": -1}, InvalidPromptError, "0 or more pixels"),
-        ("set_points", {"points": [(1, 1, False, None)]}, InvalidPromptError, "needs an instance"),
-        ("set_boxes", {"boxes": [((1, 1, 9, 9), 1), ((2, 2, 9, 9), 1)]}, InvalidPromptError, "one box at most"),
+        (
+            "set_points",
+            {"points": [(9, 9), (5, 5, True, 1), (9, 9, 1, 2), (1, 1, 0, 7)]},
+            InvalidPromptError,
+            "needs an inst",
+        ),
+        ("set_points", {"points": [(5, 5, True, 1)]}, LockedError, "locked"),
+        ("set_points", {"points": [(5, 5, True, 0)]}, InvalidPromptError, "object_id must be 1 or more"),
+        ("set_points", {"points": {"x": 1, "y": 2}}, InvalidPromptError, "points must be a list of (x, y)"),
+        ("set_boxes", {"boxes": [(1, 1, 9, 9, 1), (2, 2, 9, 9, 1)]}, InvalidPromptError, "one box at most"),
+        ("set_label", {"object_id": 1, "label": "\ud800"}, InvalidPromptError, "one line of text"),
+        ("set_mask", {"mask": [[1, 2], [3]]}, InvalidPromptError, "the image's shape"),
+        ("set_mask", {"mask": RunLengths.from_mask(np.ones((5, 5), bool))}, InvalidPromptError, "the image's shape"),
+        ("add_stroke", {"path": [(1, 1)], "radius": 65}, InvalidPromptError, "at most 64 pixels"),
+        ("add_stroke", {"path": [(1, 1e9)], "radius": 2}, InvalidPromptError, "near the image"),
+        ("set_mask_threshold", {"value": 10**400}, InvalidPromptError, "finite"),
     ],
 )
 def test_refused_command_says_what_was_expected_and_changes_nothing(name, args, error, words):
@@ -201,12 +233,45 @@ def test_set_points_changes_only_the_instances_that_differ():
     doc.run("set_points", {"points": [(5, 5, True, 1), (9, 9, True, 2), (12, 12, 0, 2)]})
     assert doc.state.instances[0].answer is kept
     assert [p.positive for p in doc.state.instances[1].points] == [True, False]
+    assert [p.point_id for p in doc.state.instances[1].points] == [2, 3]
+    assert doc.state.selected == 2
+    doc.run("set_points", {"points": [p for i in doc.state.instances for p in i.points]})
+    assert len(doc.history) == 3
     doc.select(None)
     doc.run("set_points", {"points": [(5, 5, True, 1), (20, 20, 1, None), (30, 30, 0, None)]})
     assert [[p.x for p in i.points] for i in doc.state.instances] == [[5], [20, 30]]
     doc.run("set_points", {"points": []})
     assert doc.state.instances == ()
     assert len(doc.history) == 5
+
+
+def test_set_points_starts_the_instances_it_names():
+    doc = document()
+    doc.run("set_points", {"points": [(5, 5, True, 3), (9, 9, True, None)]})
+    assert [(i.object_id, i.points[0].x) for i in doc.state.instances] == [(3, 5), (1, 9)]
+    doc.run("add_point", {"x": 20, "y": 20})
+    assert doc.state.selected == 4
+
+
+def test_set_boxes_keeps_the_instance_whose_box_it_is():
+    doc = document()
+    doc.run("set_boxes", {"boxes": [(1, 1, 9, 9)]})
+    doc.run("set_label", {"object_id": 1, "label": "cup"})
+    doc.run("set_boxes", {"boxes": [(1, 1, 9, 9)]})
+    assert len(doc.history) == 2
+    doc.run("set_boxes", {"boxes": [(1, 1, 9, 9), (5, 5, 20, 20)]})
+    assert [(i.object_id, i.label) for i in doc.state.instances] == [(1, "cup"), (2, "")]
+
+
+def test_history_holds_what_no_caller_can_change():
+    doc = document()
+    path = [[1, 2], [3, 4]]
+    doc.run("add_stroke", {"path": (row for row in path), "radius": 3})
+    mask = np.ones((HEIGHT, WIDTH), bool)
+    doc.run("set_mask", {"mask": mask, "object_id": 1})
+    mask[:] = False
+    assert doc.history[0].args["path"] == ((1, 2), (3, 4))
+    assert doc.history[1].args["mask"].area == HEIGHT * WIDTH
 
 
 def test_history_forgets_the_oldest_beyond_its_limit():

@@ -61,6 +61,12 @@ def test_read_transparent_is_white():
     assert tuple(Image.read(clear_red()).pixels[0, 0]) == (255, 255, 255)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint16, np.uint8])
+def test_read_opaque_of_any_type_keeps_its_grey(dtype):
+    opaque = np.dstack([np.full((2, 2, 3), 128), np.full((2, 2), 255)]).astype(dtype)
+    assert Image.read(opaque).pixels[0, 0].tolist() == [128, 128, 128]
+
+
 def test_read_half_transparent_is_mixed():
     pixels = Image.read(np.full((1, 1, 4), 128, np.uint8)).pixels
     assert pixels[0, 0].tolist() == pytest.approx([191, 191, 191], abs=1)

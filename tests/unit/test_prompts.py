@@ -74,15 +74,17 @@ def test_flag(value, expected):
         assert prompts.flag(value, "positive") is expected
 
 
-@pytest.mark.parametrize("path", [[], [(1,)], [(1, 2, 3)], "abc", None, [1, 2], [(1, "a")]])
+@pytest.mark.parametrize("path", [[], [(1,)], [(1, 2, 3)], "abc", None, [1, 2], [(1, "a")], [(1, 1e9)]])
 def test_polyline_malformed_is_an_error(path):
     with pytest.raises(InvalidPromptError):
-        prompts.polyline(path)
+        prompts.polyline(path, 100, 50)
 
 
 def test_stroke_covers_what_is_within_its_radius():
     stroke = prompts.Stroke(((10, 10), (30, 10)), 5, positive=True, object_id=1, stroke_id=1)
     assert stroke.covers(20, 14.9)
     assert stroke.covers(6, 10)
-    assert not stroke.covers(20, 15.1)
+    assert not stroke.covers(3, 10)
+    assert stroke.covers(20, 16.4)
+    assert not stroke.covers(20, 16.6)
     assert prompts.Stroke(((4, 4),), 2, positive=True, object_id=1, stroke_id=1).covers(5, 5)

@@ -100,7 +100,7 @@ def test_every_verb_can_be_undone(session):
     session.remove_object(1)
     session.reset()
     steps = len(session.history)
-    assert steps == 18
+    assert steps == 16
     while session.undo():
         steps -= 1
     assert steps == 0

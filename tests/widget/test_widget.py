@@ -1,15 +1,18 @@
 import copy
+import gc
 import itertools
+import weakref
 
 import cv2
 import numpy as np
 import pytest
+import traitlets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sam3_widget import Sam3Widget, Session
 from sam3_widget.core.runs import RunLengths
-from sam3_widget.errors import InvalidPromptError, NotFoundError
+from sam3_widget.errors import InvalidPromptError, ModelError, NotFoundError
 from tests.toy import ToyModel
 
 IMAGE = np.full((60, 80, 3), 128, np.uint8)
@@ -125,6 +128,9 @@ def test_nothing_to_undo_is_answered_all_the_same(view):
         ("command", {"name": "undo", "args": []}, "protocol"),
         ("tile", {"key": "another", "level": 0, "x": 0, "y": 0}, "protocol"),
         ("tile", {"level": "a", "x": 0, "y": 0}, "invalid_prompt"),
+        ("tile", {"key": None, "level": 3_000_000_000, "x": 0, "y": 0}, "protocol"),
+        ("command", {"name": "set_points", "args": {"points": [[1, {}]]}}, "invalid_prompt"),
+        ("command", {"name": "set_min_area", "args": {"area": 3, "gesture": [1]}}, "protocol"),
         ("shout", {}, "protocol"),
     ],
 )
@@ -259,11 +265,12 @@ def test_selected_trait_follows_and_leads(view, widget):
         ("points", [(1,)], InvalidPromptError),
         ("points", "abc", InvalidPromptError),
         ("points", 5, InvalidPromptError),
-        ("points", [(1, 2, 1, 9)], NotFoundError),
+        ("points", None, InvalidPromptError),
+        ("points", [(1, 2, 0, 9)], InvalidPromptError),
         ("box_prompts", [(1, 2, 3)], InvalidPromptError),
         ("box_prompts", [(9, 9, 1, 1)], InvalidPromptError),
         ("selected", 9, NotFoundError),
-        ("selected", "first", NotFoundError),
+        ("selected", "first", InvalidPromptError),
     ],
 )
 def test_a_refused_assignment_leaves_the_trait_as_it_was(widget, trait, value, error):
@@ -274,6 +281,106 @@ def test_a_refused_assignment_leaves_the_trait_as_it_was(widget, trait, value, e
         setattr(widget, trait, value)
     assert getattr(widget, trait) == before
     assert len(widget.history) == 2
+
+
+def test_none_deselects(widget):
+    widget.add_point(20, 30)
+    widget.selected = None
+    assert widget.session.selected is None
+
+
+def test_an_assignment_inside_an_observer_is_a_command(widget):
+    def more(change):
+        if len(change["new"]) == 1:
+            widget.points = [*change["new"], (40, 40, True, 1)]
+            widget.selected = None
+
+    widget.observe(more, "points")
+    widget.add_point(20, 30)
+    assert [(p.x, p.y) for p in widget.points] == [(20, 30), (40, 40)]
+    assert widget.points == widget.session.points
+    assert widget.selected is None
+    assert [c.name for c in widget.history] == ["add_point", "set_points"]
+
+
+def test_a_verb_inside_an_observer_invents_no_step(widget):
+    def box(change):
+        if len(change["new"]) == 1:
+            widget.add_box((40, 10, 70, 50))
+
+    widget.observe(box, "points")
+    widget.add_point(20, 30)
+    assert [c.name for c in widget.history] == ["add_point", "add_box"]
+    assert len(widget.box_prompts) == 1
+
+
+def test_held_notifications_make_one_step(widget):
+    with widget.hold_trait_notifications():
+        widget.points = [(20, 30)]
+    assert len(widget.history) == 1
+    assert len(widget.points) == 1
+
+
+def test_linked_widgets_hold_the_same_prompts():
+    one, other = (Sam3Widget(IMAGE + k, model=ToyModel()) for k in range(2))
+    traitlets.link((one, "points"), (other, "points"))
+    one.add_point(20, 30)
+    one.add_point(60, 30)
+    other.add_point(25, 40, positive=False, object_id=1)
+    assert other.masks.shape[0] == 2
+    assert [(p.x, p.object_id) for p in one.points] == [(p.x, p.object_id) for p in other.points]
+
+
+def test_what_the_browsers_model_sets_is_a_command_or_corrected(view, widget):
+    told = []
+    widget.send_state = lambda key=None: told.append(key)
+    widget.set_state({"points": [[20, 30, 1, None]]})
+    assert widget.masks[0][30, 20]
+    assert len(widget.history) == 1
+    told.clear()
+    widget.set_state({"points": [[900, 30, 1, None]]})
+    assert len(widget.points) == 1
+    assert told[-1] == ["points"]
+    assert view.sent[-1][0]["payload"]["code"] == "invalid_prompt"
+
+
+def test_an_observer_that_raises_does_not_answer_twice(view, widget):
+    def boom(_):
+        raise ValueError("a mistake of the observer")
+
+    widget.observe(boom, "points")
+    assert view.command("add_point", x=20, y=30)["type"] == "patch"
+    view.settle()
+    assert view.agrees()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"classes": "cup"}, InvalidPromptError, "list of names"),
+        ({"classes": [1]}, InvalidPromptError, "list of names"),
+        ({"model": 3}, ModelError, "a name or a loaded model"),
+        ({"points": [(1, 1)]}, TypeError, "points"),
+        ({"opacity": 3}, traitlets.TraitError, "opacity"),
+    ],
+)
+def test_a_wrong_option_is_refused(options, error, words):
+    with pytest.raises(error, match=words):
+        Sam3Widget(IMAGE, **{"model": ToyModel(), **options})
+
+
+def test_a_session_brings_its_own_model():
+    with pytest.raises(InvalidPromptError, match="brings its own"):
+        Sam3Widget(Session(IMAGE, model=ToyModel()), model=ToyModel())
+
+
+def test_a_closed_widget_is_freed():
+    widget = Sam3Widget(IMAGE, model=ToyModel())
+    gone = weakref.ref(widget)
+    widget.close()
+    del widget
+    gc.collect()
+    assert gone() is None
 
 
 def test_cancel_is_answered_and_stops_encoding():
