@@ -43,7 +43,11 @@ export interface Listener {
   activity(): void;
 }
 
-export type Presence = "connecting" | "waiting" | "absent" | "live";
+/** Lost: the kernel was there, and has ended or started anew without this widget. */
+export type Presence = "connecting" | "waiting" | "absent" | "live" | "lost";
+
+const IDLE: Status = { phase: "idle", fraction: null, cancellable: false };
+const LOST = "The kernel has restarted or ended, and this widget with it: run the cell again.";
 
 const PATIENCE_MS = 3000;
 const RETRY_MS = 5000;
@@ -67,7 +71,7 @@ export class Connection {
   #counter = 0;
   #waiting = new Map<string, Waiting>();
   /** News of work that come before the first state. */
-  #early: Status = { phase: "idle", fraction: null, cancellable: false };
+  #early: Status = IDLE;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(model: Model, listener: Listener, signal: AbortSignal) {
@@ -76,9 +80,13 @@ export class Connection {
     this.#signal = signal;
     const receive = (message: Envelope, buffers?: readonly Buffer[]) => this.#receive(message, buffers ?? []);
     model.on("msg:custom", receive);
+    // The host's word that the channel has changed, given before it has.
+    const probe = () => setTimeout(() => this.#probe());
+    model.on("comm_live_update", probe);
     signal.addEventListener("abort", () => {
       clearTimeout(this.#timer);
       model.off("msg:custom", receive);
+      model.off("comm_live_update", probe);
       for (const waiting of this.#waiting.values()) waiting.reject(new Error("The view was closed."));
       this.#waiting.clear();
     });
@@ -86,11 +94,11 @@ export class Connection {
 
   /** Requests whose answer the person waits for. */
   get outstanding(): number {
-    return this.presence === "absent" ? 0 : this.#waiting.size;
+    return this.presence === "absent" || this.presence === "lost" ? 0 : this.#waiting.size;
   }
 
   get status(): Status {
-    return this.state?.status ?? this.#early;
+    return this.presence === "lost" ? IDLE : (this.state?.status ?? this.#early);
   }
 
   start(): void {
@@ -108,9 +116,9 @@ export class Connection {
         this.#model.send({ v: 1, id, type, rev: this.rev, payload }, undefined, []);
       } catch (error) {
         this.#waiting.delete(id);
-        reject(
-          new Error(`The kernel could not be reached: ${error instanceof Error ? error.message : error}`),
-        );
+        const reason = `The kernel could not be reached: ${error instanceof Error ? error.message : error}`;
+        if (this.state !== null) this.#lose();
+        reject(new Error(this.presence === "lost" ? LOST : reason));
       }
       this.#listener.activity();
     });
@@ -120,6 +128,21 @@ export class Connection {
     this.request("hello", {}).catch((error: Error) => {
       if (!this.#signal.aborted) this.#listener.error(error.message);
     });
+  }
+
+  /** A channel that is closed throws; any other answers. */
+  #probe(): void {
+    if (this.#signal.aborted || this.presence !== "live") return;
+    this.request("hello", {}).catch(() => {});
+  }
+
+  /** What is still open will not be answered. */
+  #lose(): void {
+    this.presence = "lost";
+    const waiting = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const { reject } of waiting) reject(new Error(LOST));
+    this.#listener.error(LOST);
   }
 
   get #helloIsOut(): boolean {

@@ -195,7 +195,8 @@ export class Editor implements Intents {
     this.#drop();
     this.chosen = null;
     this.cursor = null;
-    this.radius = Math.max(3, Math.round(Math.max(width, height) / 80));
+    const fine = Math.max(3, Math.max(width, height) / 80);
+    this.radius = Math.max(1, Math.round(Math.min(fine, Math.min(width, height) / 4)));
   }
 
   setRadius(radius: number): void {
@@ -422,8 +423,8 @@ export class Editor implements Intents {
   }
 }
 
-/** A hundredth of a pixel is finer than any model. */
-const hundredth = (value: number) => Math.floor(value * 100) / 100;
+/** A hundredth of a pixel is finer than any model. Downwards, to stay in the pixel; 72.5 may come as 72.4999999. */
+const hundredth = (value: number) => Math.floor(value * 100 + 1e-4) / 100;
 
 function round({ x, y }: Spot): Spot {
   return { x: hundredth(x), y: hundredth(y) };

@@ -217,13 +217,14 @@ export class Imagery {
   #ask(): void {
     const info = this.info;
     if (info === null || this.#connection.presence !== "live") return;
-    while (this.#asked.size < AT_ONCE) {
+    const asked = this.#asked;
+    while (asked.size < AT_ONCE) {
       const tile = this.#wanted.shift();
       if (tile === undefined) return;
-      if (this.#asked.has(tile.key) || this.#tiles.has(tile.key)) continue;
-      this.#asked.add(tile.key);
+      if (asked.has(tile.key) || this.#tiles.has(tile.key)) continue;
+      asked.add(tile.key);
       void this.#fetch(info, tile).finally(() => {
-        this.#asked.delete(tile.key);
+        asked.delete(tile.key);
         if (!this.#signal.aborted) this.#ask();
       });
     }
@@ -248,6 +249,8 @@ export class Imagery {
   #clear(): void {
     this.#tiles.clear();
     this.#wanted = [];
+    // Tiles of another picture have the same names.
+    this.#asked = new Set();
     for (const step of this.#preview) step.close();
     this.#preview = [];
   }

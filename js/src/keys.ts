@@ -1,6 +1,7 @@
 /** One table of keys, for pressing and for reading. */
 
 import type { Editor } from "./editor";
+import { isTyping } from "./hostkeys";
 
 export interface KeyContext {
   editor: Editor;
@@ -215,12 +216,17 @@ export const POINTER_HELP: readonly (readonly [shown: string, what: string])[] =
   ["Long press, two fingers", "Exclude; zoom and move (touch)"],
 ];
 
-/** Name of a key press. Shift counts only where it does not already make another character. */
+/**
+ * Name of a key press. Shift counts only where it does not already make another character; a key that writes another
+ * alphabet goes by its place on the keyboard.
+ */
 export function chord(event: KeyboardEvent): string {
   if (event.altKey) return "";
   const mod = event.ctrlKey || event.metaKey;
-  const letter = event.key.length === 1 && event.key.toLowerCase() !== event.key.toUpperCase();
-  const key = letter ? event.key.toLowerCase() : event.key;
+  const latin = event.key > "\u007f" ? /^Key([A-Z])$/.exec(event.code)?.[1] : undefined;
+  const written = latin ?? event.key;
+  const letter = written.length === 1 && written.toLowerCase() !== written.toUpperCase();
+  const key = letter ? written.toLowerCase() : written;
   const shift = event.shiftKey && (mod || event.key.length > 1 || letter);
   return `${mod ? "Mod+" : ""}${shift ? "Shift+" : ""}${key}`;
 }
@@ -229,12 +235,10 @@ export function findBinding(key: string): Binding | undefined {
   return BINDINGS.find((binding) => binding.keys.includes(key));
 }
 
-const TYPING = "input, textarea, select, [contenteditable]:not([contenteditable=false])";
-
 /** Keys typed into a field are the field's own. */
 export function dispatchKey(event: KeyboardEvent, onCanvas: boolean, context: KeyContext): void {
   if (event.isComposing || event.defaultPrevented) return;
-  if (event.target instanceof Element && event.target.closest(TYPING)) return;
+  if (isTyping(event)) return;
   const key = chord(event);
   const binding = findBinding(key);
   if (binding === undefined || (binding.canvas && !onCanvas)) return;

@@ -8,7 +8,7 @@ import type { Instance, State } from "./state";
 
 export interface PanelHost {
   editor: Editor;
-  run(command: Command): void;
+  run(command: Command): Promise<unknown>;
   takeFocus(): void;
 }
 
@@ -88,6 +88,7 @@ class Row {
     setAttribute(this.#swatch, "aria-label", `Select ${name}`);
     setAttribute(this.#swatch, "title", `Select ${name}`);
     if (!this.#label.matches(":focus")) this.#label.value = instance.label;
+    setAttribute(this.#label, "title", instance.label || null);
     setText(this.#score, instance.score === null ? "" : instance.score.toFixed(2));
     setText(this.#area, areaText(instance));
     this.#toggle(this.#visible, instance.visible ? "eye" : "eyeOff", !instance.visible, `Hide ${name}`);
@@ -105,8 +106,9 @@ class Row {
     return true;
   }
 
-  /** Puts back what the kernel has. */
-  resetLabel(): void {
+  /** Puts back what the kernel has, unless a person is typing again. */
+  resetLabel(always = false): void {
+    if (!always && this.#label.matches(":focus")) return;
     this.#label.value = this.#shown?.instance.label ?? "";
   }
 
@@ -188,7 +190,7 @@ function promptChips(instance: Instance, chosen: PromptRef | null): HTMLElement[
     );
   };
   const chips = instance.points.map(([id, x, y, label]) => {
-    const at = `${Math.round(x)}, ${Math.round(y)}`;
+    const at = `${Math.floor(x)}, ${Math.floor(y)}`;
     return chip(
       { kind: "point", id },
       label ? "+" : "−",
@@ -216,14 +218,7 @@ export class Panel {
   #count = node("span", { class: "sam3w-count" });
   #list = node("ul", { class: "sam3w-list", "data-testid": "sam3w-list", "aria-label": "Objects" });
   #empty = node("p", { class: "sam3w-empty", "data-testid": "sam3w-empty" });
-  #text = node("input", {
-    class: "sam3w-text",
-    type: "text",
-    disabled: true,
-    hidden: true,
-    "aria-label": "Text prompt",
-    "data-testid": "sam3w-text",
-  });
+  #advice = node("p", { class: "sam3w-advice", hidden: true, "data-testid": "sam3w-advice" });
   #reset = button("reset", "Delete all objects", icon("trash"));
 
   constructor(host: PanelHost, settings: HTMLElement, signal: AbortSignal) {
@@ -253,7 +248,7 @@ export class Panel {
         fresh,
         this.#reset,
       ),
-      this.#text,
+      this.#advice,
       this.#empty,
       this.#list,
       settings,
@@ -275,9 +270,8 @@ export class Panel {
     setText(this.#empty, emptyText(state));
     this.#reset.disabled = instances.length === 0;
     const advice = state?.model.capabilities.text === false ? state.model.advice.text : undefined;
-    this.#text.hidden = advice === undefined;
-    setAttribute(this.#text, "placeholder", advice ?? "");
-    setAttribute(this.#text, "title", advice ?? "");
+    this.#advice.hidden = advice === undefined;
+    setText(this.#advice, advice ?? "");
     if (state !== null && state.classes !== this.#shownClasses) {
       this.#shownClasses = state.classes;
       this.#classes.replaceChildren(...state.classes.map((value) => node("option", { value })));
@@ -337,7 +331,11 @@ export class Panel {
       editor.startNew();
       return this.#host.takeFocus();
     }
-    if (action === "reset") return run({ name: "reset", args: {} });
+    if (action === "reset") {
+      void run({ name: "reset", args: {} });
+      // The button is about to be disabled, and the focus would be lost with it.
+      return this.#host.takeFocus();
+    }
     const found = this.#rowOf(event);
     if (found === null) return;
     const { id } = found;
@@ -346,14 +344,14 @@ export class Panel {
       editor.select(id);
       if (event.detail > 0) this.#host.takeFocus();
     } else if (action === "visible") {
-      run({ name: "set_visible", args: { object_id: id, visible: pressed } });
+      void run({ name: "set_visible", args: { object_id: id, visible: pressed } });
     } else if (action === "locked") {
-      run({ name: "set_locked", args: { object_id: id, locked: !pressed } });
+      void run({ name: "set_locked", args: { object_id: id, locked: !pressed } });
     } else if (action === "remove") {
-      run({ name: "remove_object", args: { object_id: id } });
+      void run({ name: "remove_object", args: { object_id: id } });
       this.#host.takeFocus();
     } else if (action === "candidate") {
-      run({ name: "choose_candidate", args: { object_id: id, index: Number(control?.dataset.index) } });
+      void run({ name: "choose_candidate", args: { object_id: id, index: Number(control?.dataset.index) } });
       this.#host.takeFocus();
     } else if (action === "choose" || action === "drop") {
       const chip = target.closest<HTMLElement>(".sam3w-chip");
@@ -378,13 +376,15 @@ export class Panel {
     const found = this.#rowOf(event);
     if (found === null || !(event.target instanceof HTMLInputElement)) return;
     const label = event.target.value.trim();
-    this.#host.run({ name: "set_label", args: { object_id: found.id, label } });
+    const { id, row } = found;
+    // What is refused, or was the label already, leaves the field as it was.
+    void this.#host.run({ name: "set_label", args: { object_id: id, label } }).then(() => row.resetLabel());
   }
 
   #labelKey(event: KeyboardEvent): void {
     if (!(event.target instanceof HTMLInputElement)) return;
     if (event.key !== "Enter" && event.key !== "Escape") return;
-    if (event.key === "Escape") this.#rowOf(event)?.row.resetLabel();
+    if (event.key === "Escape") this.#rowOf(event)?.row.resetLabel(true);
     event.preventDefault();
     event.stopPropagation();
     // Losing the focus is what commits a changed field.

@@ -14,6 +14,8 @@ interface Field {
   input: HTMLInputElement;
   output: HTMLElement | null;
   throttle: Throttle<() => Promise<unknown>>;
+  /** What the kernel has. */
+  value: number | undefined;
 }
 
 let gestures = 0;
@@ -96,7 +98,9 @@ export class SettingsBox {
     input.addEventListener(
       "input",
       () => {
-        const value = input.valueAsNumber;
+        const typed = input.valueAsNumber;
+        // Pixels are whole; a slider has its own steps.
+        const value = input.type === "number" ? Math.round(typed) : typed;
         if (!Number.isFinite(value) || value < 0) return;
         if (gesture === "") gesture = `${input.dataset.testid}-${++gestures}-${Date.now().toString(36)}`;
         const name = gesture;
@@ -113,7 +117,9 @@ export class SettingsBox {
       },
       { signal },
     );
-    return { input, output, throttle };
+    const made: Field = { input, output, throttle, value: undefined };
+    input.addEventListener("blur", () => this.#show(made, made.value), { signal });
+    return made;
   }
 
   update(state: State | null, opacity: number, outlineOnly: boolean): void {
@@ -127,10 +133,13 @@ export class SettingsBox {
   }
 
   /** A control in use shows the hand's value, not the answer to an earlier one. */
-  #show({ input, output, throttle }: Field, value: number | undefined): void {
+  #show(field: Field, value: number | undefined): void {
+    const { input, output, throttle } = field;
+    field.value = value;
     input.disabled = value === undefined;
-    if (value === undefined || throttle.busy || input.matches(":active")) return;
-    if (input.valueAsNumber !== value) input.value = String(value);
+    const inUse = throttle.busy || input.matches(input.type === "number" ? ":focus" : ":active");
+    if (value === undefined || inUse) return;
+    if (input.value !== String(value)) input.value = String(value);
     if (output !== null) setText(output, value.toFixed(2));
   }
 }

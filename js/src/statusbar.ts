@@ -1,4 +1,4 @@
-/** The line below the canvas, and the errors above it. */
+/** The line below the canvas, and the errors, which lie over its lower edge: nothing on the page moves for them. */
 
 import { icon, node, setAttribute, setText } from "./dom";
 import type { Status } from "./state";

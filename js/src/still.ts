@@ -15,13 +15,20 @@ export function isStill(source: string): boolean {
   }
 }
 
+/** What a cell prints may lie between a view and its still; the still of another view lies after that view. */
+function stillAfter(view: Element | null): Element | null {
+  for (let next = view?.nextElementSibling ?? null; next !== null; next = next.nextElementSibling) {
+    if (next.querySelector(".sam3w") !== null) return null;
+    const image = next.querySelector("img");
+    if (image !== null && isStill(image.src)) return next;
+  }
+  return null;
+}
+
 export function hideStill(element: HTMLElement, signal: AbortSignal): void {
   let hidden: Element | null = null;
   const update = () => {
-    const child = element.closest(".jp-OutputArea-child");
-    const next = child?.nextElementSibling ?? null;
-    const image = next?.matches(".jp-OutputArea-child") ? next.querySelector("img") : null;
-    const still = image && isStill(image.src) ? next : null;
+    const still = stillAfter(element.closest(".jp-OutputArea-child"));
     if (still === hidden) return;
     hidden?.classList.remove(HIDDEN);
     still?.classList.add(HIDDEN);

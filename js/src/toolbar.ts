@@ -22,6 +22,7 @@ interface ButtonSpec {
 
 export class Toolbar {
   readonly element = node("div", { class: "sam3w-toolbar", role: "toolbar", "aria-label": "Tools" });
+  #host: ToolbarHost;
   #buttons = new Map<string, HTMLButtonElement>();
   #radius = node("input", {
     type: "range",
@@ -36,6 +37,7 @@ export class Toolbar {
   #radiusGroup = node("label", { class: "sam3w-radius" }, this.#radius, this.#radiusText);
 
   constructor(host: ToolbarHost, signal: AbortSignal) {
+    this.#host = host;
     const { editor } = host;
     const group = (...specs: ButtonSpec[]) =>
       node("div", { class: "sam3w-tools" }, ...specs.map((spec) => this.#button(spec, host, signal)));
@@ -54,11 +56,12 @@ export class Toolbar {
         spec("tool-eraser", "Eraser", "S, then T", "eraser", () => editor.setTool("brush", false)),
       ),
       group(spec("polarity", "Exclude", "T", "polarity", () => editor.flip())),
-      this.#radiusGroup,
       group(
         spec("undo", "Undo", "Ctrl+Z", "undo", () => editor.undo()),
         spec("redo", "Redo", "Ctrl+Shift+Z", "redo", () => editor.redo()),
       ),
+      // Last on this side: it comes and goes with the brush, and no button moves for it.
+      this.#radiusGroup,
       node("span", { class: "sam3w-spring" }),
       group(
         spec("outline", "Outlines only", "O", "outline", () => host.toggleOutline()),
@@ -69,7 +72,7 @@ export class Toolbar {
       group(spec("help", "Keys and mouse", "?", "help", () => host.toggleHelp())),
     );
     // Even steps in size, not in pixels: one pixel matters to a small brush and is nothing to a large one.
-    this.#radius.addEventListener("input", () => editor.setRadius(fromSlider(this.#radius.valueAsNumber)), {
+    this.#radius.addEventListener("input", () => editor.setRadius(this.#chosenRadius(editor.radius)), {
       signal,
     });
   }
@@ -98,6 +101,14 @@ export class Toolbar {
     return button;
   }
 
+  #chosenRadius(radius: number): number {
+    const place = this.#radius.valueAsNumber;
+    const chosen = fromSlider(place);
+    if (chosen !== radius || this.#radius.matches(":active")) return chosen;
+    // A key press moves the slider by less than a pixel where the brush is small.
+    return radius + Math.sign(place - toSlider(radius));
+  }
+
   update(editor: Editor, state: State | null, outlineOnly: boolean, helpOpen: boolean): void {
     const { tool, positive } = editor;
     this.#press("tool-point", tool === "point");
@@ -107,12 +118,15 @@ export class Toolbar {
     this.#press("polarity", !positive);
     this.#press("outline", outlineOnly);
     this.#press("help", helpOpen);
+    const focused = this.element.querySelector(":focus");
     this.#capability("tool-point", "Point (P)", editor.canClick, state?.model.advice.points);
     this.#capability("tool-box", "Box (B)", editor.canDrawBoxes, state?.model.advice.boxes);
     this.#history("undo", "Undo", "Ctrl+Z", state?.history.undo ?? null);
     this.#history("redo", "Redo", "Ctrl+Shift+Z", state?.history.redo ?? null);
     this.#radiusGroup.hidden = tool !== "brush";
-    this.#radius.value = String(toSlider(editor.radius));
+    // A control that goes while it has the focus would hand the keyboard to the page.
+    if (focused?.matches(":disabled, [hidden] *")) this.#host.takeFocus();
+    if (!this.#radius.matches(":active")) this.#radius.value = String(toSlider(editor.radius));
     this.#radiusText.textContent = `${Math.round(editor.radius)} px`;
     setAttribute(this.#radius, "aria-valuetext", `${Math.round(editor.radius)} pixels`);
   }

@@ -1,11 +1,12 @@
 /** One view of the widget: builds its parts and passes word between them. */
 
 import { type Command, Commands } from "./commands";
-import { Connection, type Model } from "./connection";
+import { Connection, type Model, type Presence } from "./connection";
 import { node, setAttribute, setText } from "./dom";
 import { Editor } from "./editor";
 import { Gestures } from "./gestures";
 import { Help } from "./help";
+import { shareKeys } from "./hostkeys";
 import { type ImageInfo, Imagery } from "./imagery";
 import { dispatchKey, type KeyContext } from "./keys";
 import { Panel } from "./panel";
@@ -17,6 +18,13 @@ import { Toolbar } from "./toolbar";
 
 const NOTICE_MS = 2600;
 const SLOW_MS = 3000;
+const PRESENCE: Record<Presence, string> = {
+  connecting: "Connecting…",
+  waiting: "Waiting for the kernel…",
+  absent: "No kernel: view only",
+  lost: "No kernel: run the cell again",
+  live: "",
+};
 
 export class View {
   readonly element = node("div", {
@@ -25,7 +33,6 @@ export class View {
     role: "application",
     "aria-label": "Segmentation editor. Press ? for the keys.",
     "data-jp-suppress-context-menu": true,
-    "data-lm-suppress-shortcuts": "true",
     "data-sam3w-state": "busy",
     "data-sam3w-revision": "-1",
   });
@@ -127,13 +134,13 @@ export class View {
   }
 
   #build(): void {
-    this.#stage.element.append(this.#notice, this.#help.element);
+    this.#stage.element.append(this.#status.alert, this.#notice, this.#help.element);
     this.element.append(
       node(
         "div",
         { class: "sam3w-frame" },
         this.#toolbar.element,
-        node("div", { class: "sam3w-main" }, this.#stage.element, this.#status.alert, this.#status.element),
+        node("div", { class: "sam3w-main" }, this.#stage.element, this.#status.element),
         this.#panel.element,
         this.#status.live,
       ),
@@ -159,14 +166,25 @@ export class View {
       },
       { signal },
     );
+    shareKeys(element, signal);
     element.addEventListener(
       "keyup",
       (event) => {
-        if (event.key.toLowerCase() === "h") context.hold(false);
+        if (event.key.toLowerCase() === "h" || event.code === "KeyH") context.hold(false);
       },
       { signal },
     );
     element.addEventListener("focusout", () => context.hold(false), { signal });
+    // JupyterLab keeps the focus within a cell where it is when another part of the cell is pressed.
+    document.addEventListener(
+      "pointerdown",
+      (event) => {
+        if (!event.composedPath().includes(element)) this.#letGo();
+      },
+      { signal, capture: true },
+    );
+    // What a hint was about has begun.
+    this.#stage.canvas.addEventListener("pointerdown", () => this.#hush(), { signal });
     const on = (name: string, act: () => void) => {
       this.#model.on(`change:${name}`, act);
       signal.addEventListener("abort", () => this.#model.off(`change:${name}`, act));
@@ -240,6 +258,8 @@ export class View {
   #stateChanged(): void {
     const { state } = this.#connection;
     if (state !== null) this.#announce(this.#shown, state);
+    // Tiles can be asked for only now.
+    if (this.#shown === null) this.#stage.moved();
     this.#shown = state;
     this.#editor.refresh();
     this.#changed();
@@ -278,7 +298,11 @@ export class View {
     setText(this.#notice, message);
     this.#notice.classList.add("sam3w-shown");
     clearTimeout(this.#noticeTimer);
-    this.#noticeTimer = setTimeout(() => this.#notice.classList.remove("sam3w-shown"), NOTICE_MS);
+    this.#noticeTimer = setTimeout(() => this.#hush(), NOTICE_MS);
+  }
+
+  #hush(): void {
+    this.#notice.classList.remove("sam3w-shown");
   }
 
   #fail(message: string): void {
@@ -318,8 +342,8 @@ export class View {
   }
 
   #letGo(): void {
-    this.element.blur();
-    this.#stage.canvas.blur();
+    const active = this.#active();
+    if (active instanceof HTMLElement && this.element.contains(active)) active.blur();
   }
 
   #escape(): boolean {
@@ -363,7 +387,7 @@ export class View {
     if (this.#error !== null) return "error";
     if (this.#loading) return "busy";
     const { state, presence, outstanding, status } = this.#connection;
-    if (presence === "absent") return "ready";
+    if (presence === "absent" || presence === "lost") return "ready";
     if (state === null || outstanding > 0 || status.phase !== "idle") return "busy";
     if (!this.#commands.idle) return "busy";
     return state.instances.some((instance) => instance.pending) ? "busy" : "ready";
@@ -375,15 +399,8 @@ export class View {
     this.#toolbar.update(editor, state, this.#outlineOnly, this.#help.open);
     this.#panel.update(state, editor.selected?.object_id ?? null, editor.chosen);
     this.#settings.update(state, this.#opacity, this.#outlineOnly);
-    const without =
-      presence === "absent"
-        ? "No kernel: view only"
-        : presence === "waiting" || this.#slow
-          ? "Waiting for the kernel…"
-          : presence === "connecting"
-            ? "Connecting…"
-            : "";
-    this.#status.update(status, without || (this.#loading ? "Loading image…" : ""), this.#error);
+    const other = PRESENCE[presence === "live" && this.#slow ? "waiting" : presence];
+    this.#status.update(status, other || (this.#loading ? "Loading image…" : ""), this.#error);
     this.#where();
     const { canvas } = this.#stage;
     canvas.classList.toggle("sam3w-brushing", editor.tool === "brush");

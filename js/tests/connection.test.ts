@@ -86,6 +86,36 @@ describe("requests", () => {
     await expect(other.request("cancel", {})).rejects.toThrow(/could not be reached: disposed/);
     expect(other.outstanding).toBe(0);
   });
+
+  it("say that the kernel has gone once its channel closes, and wait for nothing", async () => {
+    const { model } = wire;
+    let closed = false;
+    const send = model.send.bind(model);
+    model.send = (...message) => {
+      if (closed) throw new Error("Cannot send");
+      send(...message);
+    };
+    const said: string[] = [];
+    connection = new Connection(
+      model,
+      { state() {}, progress() {}, activity() {}, error: (message) => said.push(message) },
+      ending.signal,
+    );
+    begin();
+    wire.emit("comm_live_update");
+    vi.runAllTimers();
+    expect(connection.presence).toBe("live");
+    wire.say(wire.last("hello").id, "snapshot", 6, wireState([]));
+    const open = connection.request("command", { name: "undo", args: {} });
+    closed = true;
+    wire.emit("comm_live_update");
+    vi.runAllTimers();
+    await expect(open).rejects.toThrow(/run the cell again/);
+    expect(connection.presence).toBe("lost");
+    expect(connection.outstanding).toBe(0);
+    expect(said).toEqual([expect.stringMatching(/run the cell again/)]);
+    await expect(connection.request("command", {})).rejects.toThrow(/run the cell again/);
+  });
 });
 
 describe("snapshots", () => {
@@ -188,7 +218,7 @@ describe("progress", () => {
 
 it("leaves nothing behind", () => {
   begin();
-  expect(wire.listeners).toBe(1);
+  expect(wire.listeners).toBe(2);
   ending.abort();
   expect(wire.listeners).toBe(0);
   expect(vi.getTimerCount()).toBe(0);

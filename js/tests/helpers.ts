@@ -113,6 +113,10 @@ export class Wire {
     return found;
   }
 
+  emit(name: string): void {
+    for (const handler of this.#handlers.get(name) ?? []) handler();
+  }
+
   say(id: string | null, type: string, rev: number, payload: unknown, buffers: unknown[] = []): void {
     for (const handler of this.#handlers.get("msg:custom") ?? []) {
       (handler as (message: unknown, buffers: unknown) => void)({ v: 1, id, type, rev, payload }, buffers);

@@ -16,6 +16,8 @@ it.each([
   [{ key: "ArrowLeft", shiftKey: true }, "Shift+ArrowLeft"],
   [{ key: "Tab", shiftKey: true }, "Shift+Tab"],
   [{ key: "p", altKey: true }, ""],
+  [{ key: "я", code: "KeyZ", ctrlKey: true }, "Mod+z"],
+  [{ key: "é", code: "Digit2" }, "é"],
 ])("names %o", (init, name) => {
   expect(chord(new KeyboardEvent("keydown", init))).toBe(name);
 });

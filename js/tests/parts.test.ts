@@ -128,4 +128,19 @@ describe("the still", () => {
     ending.abort();
     expect(still.classList.contains("sam3w-hidden-still")).toBe(false);
   });
+
+  it("is found behind what the cell printed, but not behind another view", async () => {
+    const child = (inner: string) => `<div class="jp-OutputArea-child">${inner}</div>`;
+    const image = `<img src="${source("sam3_widget still")}">`;
+    const parts = ["<p id=one class=sam3w></p>", "a warning", image, "<p class=sam3w></p>", image];
+    document.body.innerHTML = `<div class="jp-OutputArea">${parts.map(child).join("")}</div>`;
+    const ending = new AbortController();
+    hideStill(document.querySelector("#one") as HTMLElement, ending.signal);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const hidden = [...document.querySelectorAll(".jp-OutputArea-child")].map((each) =>
+      each.classList.contains("sam3w-hidden-still"),
+    );
+    expect(hidden).toEqual([false, false, true, false, false]);
+    ending.abort();
+  });
 });

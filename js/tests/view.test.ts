@@ -88,6 +88,70 @@ describe("a view", () => {
     expect(find("[data-testid=sam3w-error]").hidden).toBe(true);
   });
 
+  it("gives a label back that the kernel refused", async () => {
+    await begin();
+    const label = find("[data-object-id='1'] .sam3w-label") as HTMLInputElement;
+    label.value = "mug";
+    label.dispatchEvent(new Event("change", { bubbles: true }));
+    expect(wire.last("command").payload).toEqual({
+      name: "set_label",
+      args: { object_id: 1, label: "mug" },
+    });
+    wire.say(wire.last("command").id, "error", 4, { code: "refused", message: "It is locked" });
+    await frame();
+    expect(label.value).toBe("cup");
+  });
+
+  it("keeps the keyboard when a button it was on is disabled, and gives it up to a press outside", async () => {
+    await begin();
+    find("[data-testid=sam3w-reset]").focus();
+    find("[data-testid=sam3w-reset]").click();
+    expect(document.activeElement).toBe(find("canvas"));
+    find("[data-testid=sam3w-undo]").focus();
+    wire.say(null, "patch", 5, { base: 4, set: { history: { undo: null, redo: "Add point" } } });
+    await frame();
+    expect(document.activeElement).toBe(find("canvas"));
+    find("canvas").dispatchEvent(new Event("pointerdown", { bubbles: true }));
+    expect(document.activeElement).toBe(find("canvas"));
+    document.body.dispatchEvent(new Event("pointerdown", { bubbles: true }));
+    expect(document.activeElement).toBe(document.body);
+  });
+
+  it("changes a small brush by whole pixels from the keyboard", async () => {
+    await begin();
+    find("[data-testid=sam3w-tool-brush]").click();
+    const slider = find("[data-testid=sam3w-radius]") as HTMLInputElement;
+    const sizes: (string | null)[] = [];
+    const step = async (by: number) => {
+      slider.value = String(Number(slider.value) + by);
+      slider.dispatchEvent(new Event("input"));
+      await frame();
+      sizes.push(slider.getAttribute("aria-valuetext"));
+    };
+    slider.value = "0";
+    await step(0);
+    for (const by of [1, 1, 1, -1]) await step(by);
+    expect(sizes).toEqual(["1 pixels", "2 pixels", "3 pixels", "4 pixels", "3 pixels"]);
+  });
+
+  it("does not overwrite a number that is being typed", async () => {
+    await begin();
+    const holes = find("[data-testid=sam3w-holes]") as HTMLInputElement;
+    holes.focus();
+    holes.value = "";
+    holes.dispatchEvent(new Event("input"));
+    wire.say(null, "patch", 5, { base: 4, set: { selected: 2 } });
+    await frame();
+    expect(holes.value).toBe("");
+    holes.value = "2.6";
+    holes.dispatchEvent(new Event("input"));
+    expect(wire.last("command").payload).toMatchObject({ name: "set_fill_holes", args: { area: 3 } });
+    wire.say(wire.last("command").id, "error", 5, { code: "refused", message: "No" });
+    await frame();
+    holes.blur();
+    expect(holes.value).toBe("0");
+  });
+
   it("leaves nothing behind", async () => {
     await begin();
     expect(wire.listeners).toBeGreaterThan(3);

@@ -160,7 +160,7 @@ def remove_box(state: State, object_id: object) -> State:
     """Remove an instance's box and its effect."""
     instance = _editable(state, object_id)
     if instance.box is None:
-        message = f"instance {instance.object_id} has no box to remove"
+        message = f"object {instance.object_id} has no box to remove"
         raise NotFoundError(message)
     return _ask(state, replace(instance, box=None), afresh=True)
 
@@ -249,12 +249,12 @@ def set_mask_threshold(state: State, value: float) -> State:
 
 def set_fill_holes(state: State, area: object) -> State:
     """Fill holes of at most this many pixels."""
-    return replace(state, settings=replace(state.settings, fill_holes=_pixels(area, "fill_holes")))
+    return replace(state, settings=replace(state.settings, fill_holes=_pixels(state, area, "fill_holes")))
 
 
 def set_min_area(state: State, area: object) -> State:
     """Drop islands of fewer pixels than this."""
-    return replace(state, settings=replace(state.settings, min_area=_pixels(area, "min_area")))
+    return replace(state, settings=replace(state.settings, min_area=_pixels(state, area, "min_area")))
 
 
 def set_points(state: State, points: Sequence[PointRow]) -> State:
@@ -281,7 +281,7 @@ def set_points(state: State, points: Sequence[PointRow]) -> State:
         if tuple(clicks) == instance.points:
             continue
         if instance.empty and not any(p.positive for p in clicks):
-            message = "a negative point needs an instance to take away from: select one, or give object_id"
+            message = "a negative point needs an object to take away from: select one, or give object_id"
             raise InvalidPromptError(message)
         state = replace(state, selected=object_id)
         state = _ask(state, replace(_unlocked(instance), points=tuple(clicks)), afresh=bool(old))
@@ -305,7 +305,7 @@ def set_boxes(state: State, boxes: Sequence[BoxRow]) -> State:
         if owner is None:
             owner = fresh = fresh + 1
         if wanted.get(owner) is not None:
-            message = f"an instance has one box at most, got two for object_id {owner}"
+            message = f"an object has one box at most, got two for object_id {owner}"
             raise InvalidPromptError(message)
         claimed.add(owner)
         wanted[owner] = Box(*box, object_id=owner)
@@ -322,17 +322,18 @@ def reset(state: State) -> State:
     return replace(state, instances=(), selected=None)
 
 
-def _pixels(area: object, name: str) -> int:
+def _pixels(state: State, area: object, name: str) -> int:
     number = prompts.integer(area, name)
-    if number < 0:
-        message = f"{name} must be an area of 0 or more pixels, got {number}"
+    whole = state.width * state.height
+    if not 0 <= number <= whole:
+        message = f"{name} must be an area from 0 to the image's {whole} pixels, got {number}"
         raise InvalidPromptError(message)
     return number
 
 
 def _unlocked(instance: InstanceState) -> InstanceState:
     if instance.locked:
-        message = f"instance {instance.object_id} is locked: unlock it to change it"
+        message = f"object {instance.object_id} is locked: unlock it to change it"
         raise LockedError(message)
     return instance
 
@@ -357,7 +358,7 @@ def _target(state: State, object_id: object, *, starts: bool, what: str = "") ->
         instance = InstanceState(state.next_object_id)
         state = replace(state, next_object_id=state.next_object_id + 1).put(instance)
     else:
-        message = f"a {what} needs an instance to take away from: select one, or give object_id"
+        message = f"a {what} needs an object to take away from: select one, or give object_id"
         raise InvalidPromptError(message)
     return replace(state, selected=instance.object_id), instance
 

@@ -245,7 +245,8 @@ def clean(
     """
     if hygiene.fill_holes and mask.any():
         padded = np.pad(~mask, 1, constant_values=True)
-        small = _small_parts(padded, hygiene.fill_holes + 1, outside + 1, _CONNECTED_4)
+        around = np.zeros((1, 2), np.int64)  # what surrounds the mask is no hole in it, however little of it is here
+        small = _small_parts(padded, hygiene.fill_holes + 1, np.vstack([outside + 1, around]), _CONNECTED_4)
         mask = mask | small[1:-1, 1:-1]
     if hygiene.min_area and mask.any():
         small = _small_parts(mask, hygiene.min_area, inside, _CONNECTED_8)

@@ -191,7 +191,7 @@ class State:
             if instance.object_id == object_id:
                 return instance
         known = ", ".join(str(i.object_id) for i in self.instances) or "none"
-        message = f"there is no instance with object_id {object_id}; there are: {known}"
+        message = f"there is no object with object_id {object_id}; there are: {known}"
         raise NotFoundError(message)
 
     def owner(self, what: str, prompt_id: int) -> InstanceState:

@@ -104,11 +104,13 @@ def test_clean(hygiene, inside, outside, pixels):
     assert masks.clean(picture(), hygiene, inside, outside).sum() == pixels
 
 
-def test_clean_open_bay_is_no_hole():
+@pytest.mark.parametrize("margin", [0, 1, 2])
+def test_clean_what_surrounds_the_mask_is_no_hole(margin):
     mask = np.ones((10, 10), bool)
     mask[4:6, 0:3] = False
-    wide = np.pad(mask, 2)
-    assert masks.clean(wide, Hygiene(fill_holes=50), NONE, NONE).sum() == 94
+    mask[8, 8] = False
+    cleaned = masks.clean(np.pad(mask, margin), Hygiene(fill_holes=1000), NONE, NONE)
+    assert cleaned.sum() == 94
 
 
 def test_compose_hygiene_keeps_what_prompts_speak_for():
