@@ -1,6 +1,7 @@
 """What a click costs in the kernel beyond the model, and on the wire: ``python benchmarks/kernel.py``.
 
-A widget on a 12-megapixel picture gets a positive click on each of several discs and corrective clicks after it.
+A widget on a 12-megapixel picture gets a click on each of several objects, and a click on each of four parts of it that
+takes the part away or adds it.
 The time of the model's own ``refine`` is taken out of the time from the message to its last patch; bytes are those of
 the JSON and the buffers of every message the click caused.
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 4000, 3000
-OBJECTS, CLICKS = 6, 5
+OBJECTS = 6
+MARKS = ((-0.45, 0.1), (0.45, -0.1), (0.1, 0.45), (-0.1, -0.45))
+CLICKS = 1 + len(MARKS)
 
 
 class Timed(Model):
@@ -55,7 +60,21 @@ def picture() -> tuple[NDArray[np.uint8], list[tuple[int, int, int]]]:
     for k, (x, y, radius) in enumerate(discs):
         colour = tuple(int(v) for v in rng.integers(150, 255, 3))
         cv2.ellipse(ground, (x, y), (radius, int(radius * 0.8)), 20 * k, 0, 360, colour, cv2.FILLED)
+        for dx, dy in MARKS:  # parts of another colour: what corrections are about
+            other = tuple(int(v) for v in rng.integers(60, 200, 3))
+            cv2.circle(ground, (int(x + dx * radius), int(y + dy * radius)), radius // 5, other, cv2.FILLED)
     return ground, discs
+
+
+def import_seconds() -> float:
+    """Return what ``import sam3_widget`` takes beyond bare Python: the median of seven pairs of processes."""
+
+    def run(code: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - this interpreter
+        return time.perf_counter() - start
+
+    return statistics.median(run("import sam3_widget") - run("pass") for _ in range(7))
 
 
 def main() -> None:
@@ -78,8 +97,10 @@ def main() -> None:
     for number, (x, y, radius) in enumerate(discs):
         object_id = None
         for k in range(CLICKS):
-            at = (x + k * radius * 0.15, y + k * radius * 0.12) if k % 2 == 0 else (x - radius * 1.3, y + 30 * k)
-            message = {"name": "add_point", "args": {"x": at[0], "y": at[1], "positive": k % 2 == 0}}
+            dx, dy = (0, 0) if k == 0 else MARKS[k - 1]
+            at = {"x": x + dx * radius, "y": y + dy * radius}
+            inside = bool(object_id) and bool(widget.instance(object_id).mask[int(at["y"]), int(at["x"])])
+            message: dict[str, Any] = {"name": "add_point", "args": {**at, "positive": not inside}}
             message["args"]["object_id"] = object_id
             sent.clear()
             before, start = model.seconds, time.perf_counter()
@@ -92,6 +113,7 @@ def main() -> None:
             extra.append(total - own)
             sizes.append(sum(sent))
     told = {
+        "import_seconds": import_seconds(),
         "clicks": len(sizes),
         "kernel_beyond_model_share_median": statistics.median(shares),
         "kernel_beyond_model_ms_median": 1000 * statistics.median(extra),
@@ -102,6 +124,7 @@ def main() -> None:
         print(json.dumps(told))
         return
     print(f"{WIDTH} x {HEIGHT} pixels, model {args.model}, {told['clicks']} clicks on {OBJECTS} objects")
+    print(f"import sam3_widget: {told['import_seconds']:.3f} s")
     print(f"kernel time beyond the model's own: {told['kernel_beyond_model_share_median']:.0%} (median)", end=", ")
     print(f"{told['kernel_beyond_model_ms_median']:.1f} ms")
     print(f"bytes per click: median {told['bytes_per_click_median']:.0f}, largest {told['bytes_per_click_max']}")

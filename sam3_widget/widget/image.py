@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from sam3_widget.errors import InvalidPromptError, ProtocolError, Sam3WidgetError
+from sam3_widget.errors import CancelledError, InvalidPromptError, ProtocolError, Sam3WidgetError
 from sam3_widget.live import LiveDocument
 from sam3_widget.session import Session, Verbs
 from sam3_widget.widget import imagery
@@ -171,8 +171,9 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
         self.send(envelope("progress", self._shown.rev, status(fraction, encoding=self._encoding)))
 
     def failed(self, error: Exception) -> None:
-        """Send an error of the model."""
-        self._send_error(error, None)
+        """Send an error of the model; whoever cancelled knows, and the instance says so."""
+        if not isinstance(error, CancelledError):
+            self._send_error(error, None)
 
     def _ipython_display_(self) -> None:
         from IPython.display import display  # noqa: PLC0415 - there is no notebook without IPython

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from tests.e2e import scene
+from tests.e2e.page import WidgetView
 from tests.e2e.scene import CELL, IN_BACKGROUND, IN_DISC, IN_SQUARE, Scene
 
 # As blocking as `time.sleep`, but over the moment the test says so. It speaks on the widget's comm first: what a
@@ -24,6 +25,25 @@ working = model.refine
 def refine(*args, **options):
     raise ModelError("the decoder is out of order")
 model.refine = refine
+w = Sam3Widget(image, model=model, opacity=1.0)
+w
+"""
+
+SLOW = """
+import time
+from sam3_widget.models.builtin import BuiltinModel
+
+class Slow(BuiltinModel):
+    hold = True
+    def encode(self, image, progress):
+        for k in range(3000):
+            progress(min(k, 900) / 1000)
+            if not self.hold:
+                break
+            time.sleep(0.01)
+        return super().encode(image)
+
+model = Slow()
 w = Sam3Widget(image, model=model, opacity=1.0)
 w
 """
@@ -61,6 +81,25 @@ def test_error_of_the_model_is_shown_and_recovered_from(open_notebook):
     shown.run("model.refine = working")
     shown.click(IN_DISC)
     assert shown.masks.any()
+    shown.assert_canvas_shows_masks()
+
+
+def test_encoding_shows_progress_can_be_cancelled_and_the_next_click_goes_on(open_notebook):
+    notebook = open_notebook(CELL, SLOW)
+    notebook.run_cell(0)
+    notebook.run_cell(1)
+    root = notebook.cell(1).locator("[data-sam3w-state]").first
+    root.get_by_text("Encoding").wait_for()
+    view = WidgetView(notebook.page, root)
+    view.click_image(*IN_SQUARE)
+    root.get_by_role("button", name="Cancel").click()
+    root.get_by_text("cancelled").first.wait_for()
+    notebook.kernel.run("model.hold = False")
+    shown = Scene(notebook, 1)
+    assert not shown.masks.any()
+    shown.click((20.5, 28.5))
+    assert scene.iou(shown.masks[0], scene.square()) > 0.9
+    assert shown.eval("len(w.points)") == 2
     shown.assert_canvas_shows_masks()
 
 

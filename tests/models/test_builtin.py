@@ -104,6 +104,40 @@ def test_refine_agreeing_click_changes_nothing() -> None:
     np.testing.assert_array_equal(second > 0, first > 0)
 
 
+def test_refine_score_after_a_correction_is_measured() -> None:
+    image, disc = scene()
+    model = BuiltinModel()
+    embedding = model.encode(image)
+    good = np.where(disc, np.float32(6), np.float32(-6))
+    good[100:140, 150:190] = -6
+    bad = np.where(np.indices(disc.shape)[1] < 100, np.float32(6), np.float32(-6))
+    scores = [float(model.refine(embedding, click((170, 120, True)), start).scores[0]) for start in (good, bad)]
+    assert scores[0] > scores[1]
+
+
+@pytest.mark.parametrize("size", [(2, 200_000), (200_000, 2)])
+def test_refine_box_in_a_thread_of_an_image_is_not_empty(size: tuple[int, int]) -> None:
+    image = np.full((*size, 3), 40, np.uint8)
+    height, width = size
+    top, left, bottom, right = (int(v) for v in (height * 0.3, width * 0.3, height * 0.7 + 1, width * 0.7 + 1))
+    image[top:bottom, left:right] = (200, 90, 30)
+    model = BuiltinModel()
+    prompts = InstancePrompts(box=np.array((left, top, right, bottom), np.float32))
+    assert (model.refine(model.encode(image), prompts).logits[0] > 0).any()
+
+
+def test_encode_leaves_the_random_numbers_of_opencv_alone() -> None:
+    image, _ = scene()
+    model = BuiltinModel()
+    drawn = []
+    for encode in (False, True):
+        cv2.setRNGSeed(7)
+        if encode:
+            model.encode(image)
+        drawn.append(cv2.randu(np.zeros(8, np.int32), 0, 1000))
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+
+
 def test_refine_foreign_embedding_raises() -> None:
     with pytest.raises(TypeError, match="expected an embedding made by 'builtin', got Embedding"):
         BuiltinModel().refine(Embedding(4, 4, 0), click((1, 1, True)))
