@@ -118,3 +118,17 @@ def fill_holes(regions: Regions, member: NDArray[np.bool_], largest: float) -> N
     border = np.bincount(part, regions.border, count)
     enclosed = (border == 0) & (area <= largest)
     return np.asarray(member | enclosed[part])
+
+
+def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logistic function."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(values, -30, 30))))
+
+
+def surround(regions: Regions, member: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    """Return the superpixels within a few steps outside of a region, (N,) bool."""
+    touching = regions.neighbours(np.ones(len(regions.pairs)))
+    reached = member.astype(np.float64)
+    for _ in range(steps):
+        reached = ((touching @ reached + reached) > 0).astype(np.float64)
+    return np.asarray((reached > 0) & ~member)

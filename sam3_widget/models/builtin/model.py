@@ -9,19 +9,14 @@ import numpy as np
 
 from sam3_widget.errors import InvalidPromptError
 from sam3_widget.models.base import Candidates, Capabilities, Embedding, Model, no_progress
-from sam3_widget.models.builtin.correction import find_flip
+from sam3_widget.models.builtin.belief import believe, expected_iou
 from sam3_widget.models.builtin.detail import build_guide, to_pixels
+from sam3_widget.models.builtin.evidence import free_radius
 from sam3_widget.models.builtin.geometry import LIMIT, bound_by_box, obey_clicks, to_grid
-from sam3_widget.models.builtin.graph import EVEN, build_graph
-from sam3_widget.models.builtin.proposals import Seeds, propose_at_clicks, propose_in_box, sigmoid
+from sam3_widget.models.builtin.graph import EVEN, build_graph, part_at, sigmoid, surround
+from sam3_widget.models.builtin.proposals import believe_in_box, propose_at_click, solid_part
 from sam3_widget.models.builtin.regions import build_regions
-from sam3_widget.models.builtin.scoring import (
-    agreement_between,
-    box_fit,
-    measure,
-    predict_iou,
-    surround,
-)
+from sam3_widget.models.builtin.scoring import choose, measure, predict_iou
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,8 +26,6 @@ if TYPE_CHECKING:
     from sam3_widget.models.builtin.graph import Graph
 
 MOST_CANDIDATES = 3
-DISTINCT_IOU = 0.8
-"""Two regions that overlap more are one answer."""
 SURROUNDINGS = 6
 """Steps from a region within which its surroundings decide where its contour runs."""
 SEAM = 2.0
@@ -50,7 +43,7 @@ class BuiltinEmbedding(Embedding):
 
 
 class BuiltinModel(Model):
-    """Superpixels, colour models and a random walker; no weights, no download."""
+    """Superpixels, colour models, a random walker and a tiny network that weighs them; no download."""
 
     name = "builtin"
     capabilities = Capabilities(points=True, boxes=True, mask_prompt=True)
@@ -109,88 +102,99 @@ class Refinement:
         columns, rows = np.round(self.clicks).astype(np.intp).T
         self.cells = (rows, columns)
         self.clicked = self.regions.labels[self.cells].astype(np.intp)
+        self.allowed = self.within_box()
 
-    def seeds(self, count: int | None = None) -> Seeds:
-        """Return what the first ``count`` clicks and the box make certain; the latest click in a superpixel counts."""
-        latest = dict(zip(self.clicked[:count].tolist(), self.prompts.labels[:count].tolist(), strict=True))
-        inside = np.array([region for region, label in latest.items() if label], np.intp)
-        outside = np.array([region for region, label in latest.items() if not label], np.intp)
-        allowed = np.ones(self.regions.count, np.bool_)
-        if self.prompts.box is not None:
-            x1, y1, x2, y2 = self.prompts.box
-            height, width = self.regions.labels.shape
-            x, y = (self.regions.centre.T + 0.5) * np.array([[self.size[1] / width], [self.size[0] / height]])
-            allowed = (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
-        return Seeds(inside, outside, allowed)
+    def within_box(self) -> NDArray[np.bool_]:
+        """Return the superpixels where the object can be; a box always holds at least the one in its middle."""
+        if self.prompts.box is None:
+            return np.ones(self.regions.count, np.bool_)
+        x1, y1, x2, y2 = self.prompts.box
+        height, width = self.regions.labels.shape
+        x, y = (self.regions.centre.T + 0.5) * np.array([[self.size[1] / width], [self.size[0] / height]])
+        allowed = (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
+        middle = np.array([[(x1 + x2) / 2, (y1 + y2) / 2]], np.float32)
+        column, row = np.round(to_grid(middle, self.size, (height, width))[0]).astype(np.intp)
+        allowed[self.regions.labels[row, column]] = True
+        return np.asarray(allowed)
+
+    def certain(self, belief: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return probabilities with all that box and clicks make certain; the latest click in a superpixel counts."""
+        fixed = belief * self.allowed
+        for region, label in zip(self.clicked, self.prompts.labels, strict=True):
+            fixed[region] = label
+        return fixed
 
     def decode(self, prior: NDArray[np.float32] | None) -> Candidates:
         """Return the answer, starting from prior logits on the work image's grid, if there are any."""
         if prior is not None and not self.nothing_left(prior):
-            return self.finish([self.correct(prior)], np.array([0.9]))
-        return self.start()
+            return self.finish([self.correct(prior)])
+        if self.prompts.box is None and not self.prompts.labels.any():
+            # Only negative clicks: they say what is not meant, so nothing is.
+            return self.finish([(np.full(self.regions.labels.shape, -LIMIT, np.float32), 0.0)])
+        answers = self.start()
+        if self.prompts.ambiguous or len(self.clicks) == 0:
+            return self.finish(answers)
+        return self.finish([self.correct(answers[0][0])])
 
     def nothing_left(self, prior: NDArray[np.float32]) -> bool:
         """Return whether the prior is of no use within the box."""
         return self.prompts.box is not None and not (bound_by_box(prior, self.prompts.box, self.size) > 0).any()
 
-    def start(self) -> Candidates:
-        """Answer without a prior."""
-        seeds = self.seeds()
-        if self.prompts.box is not None:
-            members = propose_in_box(self.graph, seeds)
-            middle = self.box_middle(self.prompts.box)
-        elif len(seeds.inside) == 0:
-            # Only negative clicks: they say what is not meant, so nothing is.
-            empty = np.full(self.regions.labels.shape, -LIMIT, np.float32)
-            return self.finish([empty], np.array([0.0]))
-        else:
-            members = propose_at_clicks(self.graph, seeds)
-            middle = self.clicks[self.prompts.labels][0]
-        scores = predict_iou(measure(self.regions, members, middle))
-        if self.prompts.box is not None:
-            scores = (scores + box_fit(self.regions, members, seeds.allowed)) / 2
-        chosen = self.choose(members, scores, MOST_CANDIDATES if self.prompts.ambiguous else 1)
-        pictures = [self.draw(members[index]) for index in chosen]
-        return self.finish(pictures, scores[chosen])
+    def start(self) -> list[tuple[NDArray[np.float32], float]]:
+        """Answer the box, or else the first positive click."""
+        if self.prompts.box is None:
+            return self.start_at(int(np.argmax(self.prompts.labels)))
+        belief = believe_in_box(self.graph, self.allowed)
+        member = solid_part(self.graph, belief > EVEN, int(belief.argmax())) & self.allowed
+        score = float(expected_iou(self.regions.area, member, belief))
+        return [(self.draw(member), score)]
 
-    def box_middle(self, box: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the middle of a box on the work image."""
-        middle = ((box[None, :2] + box[None, 2:]) / 2).astype(np.float32)
-        height, width = self.regions.labels.shape
-        return np.asarray(to_grid(middle, self.size, (height, width))[0])
-
-    def choose(self, members: NDArray[np.bool_], scores: NDArray[np.float64], most: int) -> list[int]:
-        """Return the indices of the best regions, distinct ones only."""
-        alike = agreement_between(self.regions, members)
-        chosen: list[int] = []
-        for index in np.argsort(-scores, kind="stable"):
-            if all(alike[index, other] < DISTINCT_IOU for other in chosen):
-                chosen.append(int(index))
-            if len(chosen) == most:
-                break
-        return chosen
+    def start_at(self, first: int) -> list[tuple[NDArray[np.float32], float]]:
+        """Answer one positive click: regions grown around it, the best and most distinct first."""
+        members = propose_at_click(self.graph, int(self.clicked[first]))
+        scores = predict_iou(measure(self.regions, members, self.clicks[first]))
+        chosen = choose(self.regions, members, scores, MOST_CANDIDATES)
+        return [(self.draw(members[index]), float(scores[index])) for index in chosen]
 
     def draw(self, member: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return logits of a region on the work image."""
-        around = surround(self.regions, member[None], SURROUNDINGS)[0]
+        around = surround(self.regions, member, SURROUNDINGS)
         return to_pixels(self.regions, self.guide, member, around)
 
-    def correct(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Change what the clicks contradict, and nothing far from them."""
+    def correct(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+        """Change what the clicks contradict, and nothing that is not connected to them."""
+        prior = sigmoid(self.regions.average(logits))
+        belief = prior
         for index, label in enumerate(self.prompts.labels.tolist()):
-            if (logits[self.cells][index] > 0) == label:
-                continue
-            seeds = self.seeds()
             region = int(self.clicked[index])
-            if region not in (seeds.inside if label else seeds.outside):
+            if (logits[self.cells][index] > 0) == label or self.certain(prior)[region] != label:
                 continue
-            prior = sigmoid(self.regions.average(logits))
+            belief = believe(self.graph, prior, logits > 0, *self.anchor(logits > 0, index))
             before = prior > EVEN
-            flip = find_flip(self.graph, prior, region, label=label, seeds=seeds)
-            touched = flip.copy()
+            changed = (self.certain(belief) > EVEN) != before
+            # A click can fall on the wrong part of a superpixel that is right on the whole: then only pixels change.
+            changed[region] = before[region] != label
+            changed = part_at(self.regions, changed, np.array([region]))
+            touched = changed.copy()
             touched[region] = True
-            logits = self.blend(logits, self.draw(before ^ flip), touched)
-        return logits
+            logits = self.blend(logits, self.draw(before ^ changed), touched)
+            prior = sigmoid(self.regions.average(logits))
+        return logits, float(expected_iou(self.regions.area, prior > EVEN, belief))
+
+    def anchor(self, mask: NDArray[np.bool_], index: int) -> tuple[NDArray[np.float64], NDArray[np.bool_], int]:
+        """Return clicks, labels and index with a positive click in the mask, if it came without one from elsewhere."""
+        clicks, labels = self.clicks, self.prompts.labels
+        if np.delete(labels, index).any():
+            return clicks, labels, index
+        kept = mask.astype(np.uint8)
+        if not labels[index]:
+            x, y = np.round(clicks[index]).astype(int).tolist()
+            cv2.circle(kept, (x, y), round(free_radius(mask, clicks[index], clicks[:0])), 0, -1)
+        depth = cv2.distanceTransform(np.pad(kept, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+        if depth[y, x] == 0:
+            return clicks, labels, index
+        return np.vstack([[x, y], clicks]), np.append(True, labels), index + 1
 
     def blend(
         self, old: NDArray[np.float32], new: NDArray[np.float32], touched: NDArray[np.bool_]
@@ -201,12 +205,12 @@ class Refinement:
         weight = np.maximum(weight, touched[self.regions.labels]).astype(np.float32)
         return old + weight * (new - old)
 
-    def finish(self, pictures: list[NDArray[np.float32]], scores: NDArray[np.float64]) -> Candidates:
+    def finish(self, answers: list[tuple[NDArray[np.float32], float]]) -> Candidates:
         """Keep the promises about box and clicks, and put the answers in order."""
         kept = []
-        for picture in pictures:
+        for picture, _ in answers:
             bounded = picture if self.prompts.box is None else bound_by_box(picture, self.prompts.box, self.size)
             kept.append(obey_clicks(bounded, self.prompts.points, self.prompts.labels, self.size))
+        scores = np.clip([score for _, score in answers], 0.0, 1.0).astype(np.float32)
         order = np.argsort(-scores, kind="stable")
-        clipped = np.clip(scores[order], 0.0, 1.0).astype(np.float32)
-        return Candidates(np.stack([kept[index] for index in order]).astype(np.float32), clipped)
+        return Candidates(np.stack(kept)[order].astype(np.float32), scores[order])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WORK_AREA = 90_000
 """Pixels of the work image: enough for a contour, few enough for a click."""
+SHORTEST_SIDE = 16
 REGION_AREA = 25
 """Pixels of the work image in one superpixel, on average."""
 SLIC_COMPACTNESS = 10.0
@@ -111,11 +112,9 @@ def build_regions(image: NDArray[np.uint8], progress: Progress) -> Regions:
     progress(0.4)
     labels = divide(features)
     progress(0.7)
-    count = int(labels.max()) + 1
-    flat = labels.ravel()
+    count, flat = int(labels.max()) + 1, labels.ravel()
     area = np.bincount(flat, minlength=count).astype(np.float64)
-    height, width = labels.shape
-    rows, columns = np.mgrid[:height, :width]
+    rows, columns = np.mgrid[: labels.shape[0], : labels.shape[1]]
 
     def mean(values: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.bincount(flat, values.ravel().astype(np.float64), count) / area
@@ -149,7 +148,9 @@ def shrink(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the image reduced to at most ``WORK_AREA`` pixels, each the mean of what it covers."""
     height, width = image.shape[:2]
     scale = min(1.0, (WORK_AREA / (height * width)) ** 0.5)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    # A side of few pixels keeps them: one cell for all of them could not be bounded by a box.
+    least = min(height, width, SHORTEST_SIDE)
+    size = tuple(min(max(least, round(side * scale)), WORK_AREA // least) for side in (width, height))
     if size == (width, height):
         return image
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
@@ -223,9 +224,26 @@ def quantise(features: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[
     sample = np.ascontiguousarray(flat[:: max(1, len(flat) // 6000)])
     vocabulary = np.unique(sample, axis=0)
     if len(vocabulary) > WORDS:
-        cv2.setRNGSeed(1)
+        # Labels to start from keep cv2.kmeans away from OpenCV's global random numbers.
+        start = nearest_word(sample, pick_apart(sample))[:, None]
         criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 8, 0.5)
-        centres = cv2.kmeans(sample, WORDS, np.zeros(0, np.int32), criteria, 1, cv2.KMEANS_PP_CENTERS)[2]
+        centres = cv2.kmeans(sample, WORDS, start, criteria, 1, cv2.KMEANS_USE_INITIAL_LABELS)[2]
         vocabulary = np.asarray(centres, np.float32)
-    nearest = (vocabulary**2).sum(1)[None] - 2 * flat @ vocabulary.T
-    return nearest.argmin(1).astype(np.int32).reshape(height, width), vocabulary.astype(np.float64)
+    return nearest_word(flat, vocabulary).reshape(height, width), vocabulary.astype(np.float64)
+
+
+def nearest_word(features: NDArray[np.float32], vocabulary: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Return the index of the nearest word of each row."""
+    return np.asarray(((vocabulary**2).sum(1)[None] - 2 * features @ vocabulary.T).argmin(1), np.int32)
+
+
+def pick_apart(sample: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``WORDS`` rows that lie apart (k-means++: Arthur and Vassilvitskii, SODA 2007)."""
+    rng = np.random.default_rng(1)
+    picked = [int(rng.integers(len(sample)))]
+    distance = np.full(len(sample), np.inf)
+    while len(picked) < WORDS:
+        distance = np.minimum(distance, ((sample - sample[picked[-1]]) ** 2).sum(1, dtype=np.float64))
+        total = np.cumsum(distance)
+        picked.append(min(int(np.searchsorted(total, rng.random() * total[-1], side="right")), len(sample) - 1))
+    return sample[picked]

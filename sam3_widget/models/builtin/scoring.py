@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from sam3_widget.models.builtin.graph import surround
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sam3_widget.models.builtin.regions import Regions
 
+DISTINCT_IOU = 0.8
+"""Two regions that overlap more are one answer."""
 MEASURES = ("contrast", "border", "compactness", "likeness", "centred", "offset", "agreement", "size")
 MEAN = np.array([0.686, 0.070, 0.464, 0.596, 0.661, 0.247, 0.462, -1.984])
 SPREAD = np.array([0.568, 0.113, 0.141, 0.230, 0.246, 0.170, 0.183, 1.347])
@@ -54,7 +58,7 @@ def measure(regions: Regions, members: NDArray[np.bool_], click: NDArray[np.floa
     contrast = (cut @ (regions.length * np.log(regions.contrast + 0.1))) / np.maximum(contour, 1)
     border = members @ regions.border
     perimeter = np.maximum(contour + border, 1)
-    around = surround(regions, members)
+    around = np.array([surround(regions, member, 3) for member in members])
     likeness = overlap(regions.colours(members * regions.area), regions.colours(around * regions.area))
     offset = np.linalg.norm((members * regions.area) @ regions.centre / area[:, None] - click, axis=1)
     return np.column_stack(
@@ -69,15 +73,6 @@ def measure(regions: Regions, members: NDArray[np.bool_], click: NDArray[np.floa
             np.log(area / regions.area.sum()),
         ]
     )
-
-
-def surround(regions: Regions, members: NDArray[np.bool_], steps: int = 3) -> NDArray[np.bool_]:
-    """Return the superpixels within a few steps outside of each region, (M, N) bool."""
-    touching = regions.neighbours(np.ones(len(regions.pairs)))
-    reached = members.T.astype(np.float64)
-    for _ in range(steps):
-        reached = ((touching @ reached + reached) > 0).astype(np.float64)
-    return np.asarray((reached.T > 0) & ~members)
 
 
 def overlap(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -108,19 +103,13 @@ def agreement_between(regions: Regions, members: NDArray[np.bool_]) -> NDArray[n
     return np.asarray(shared / np.maximum(area[:, None] + area[None] - shared, 1e-9))
 
 
-def box_fit(regions: Regions, members: NDArray[np.bool_], allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return how well each region's extent fills that of ``allowed``, as IoU: a box is drawn around an object."""
-    if not allowed.any():
-        return np.zeros(len(members))
-    extents = np.array([_extent(regions.centre[member]) for member in members])
-    target = _extent(regions.centre[allowed])
-    low, high = np.maximum(extents[:, :2], target[:2]), np.minimum(extents[:, 2:], target[2:])
-    shared = np.clip(high - low, 0, None).prod(1)
-    areas = (extents[:, 2:] - extents[:, :2]).prod(1)
-    return np.asarray(shared / np.maximum(areas + (target[2:] - target[:2]).prod() - shared, 1e-9))
-
-
-def _extent(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    # A superpixel reaches about half its side beyond its centre.
-    half = 0.5
-    return np.concatenate([points.min(0) - half, points.max(0) + half])
+def choose(regions: Regions, members: NDArray[np.bool_], scores: NDArray[np.float64], most: int) -> list[int]:
+    """Return the indices of the best regions, distinct ones only."""
+    alike = agreement_between(regions, members)
+    chosen: list[int] = []
+    for index in np.argsort(-scores, kind="stable"):
+        if all(alike[index, other] < DISTINCT_IOU for other in chosen):
+            chosen.append(int(index))
+        if len(chosen) == most:
+            break
+    return chosen
