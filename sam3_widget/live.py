@@ -146,8 +146,8 @@ class LiveDocument:
             before = self.state
             known = {i.answer for i in before.instances}
             if name in {"undo", "redo"} and not args:
-                (self._document.undo if name == "undo" else self._document.redo)()
-                for instance in self.state.instances:
+                travelled = self._document.undo() if name == "undo" else self._document.redo()
+                for instance in self.state.instances if travelled else ():
                     if instance.answer:
                         instance.answer.error = None  # what failed or was cancelled is asked again
             elif name == "select" and set(args) == {"object_id"}:

@@ -329,6 +329,9 @@ def test_undo_and_redo_ask_again_for_what_failed(live, model):
     model.fails = RuntimeError("once")
     with pytest.raises(ModelError):
         click(live, 20, 20)
+    live.run("redo", {})
+    assert isinstance(live.state.instances[0].answer.error, ModelError)
+    assert not live.state.instances[0].pending
     live.run("undo", {})
     live.run("redo", {})
     assert area(live) > 50
