@@ -23,6 +23,7 @@ SIDE = 960
 _MARKER = b"sam3_widget still"
 _FILL, _QUALITY = 0.5, 85
 _DELAY_SECONDS = 0.7
+_OUTPUTS = 4  # the views shown longest ago are likely gone
 
 
 def overlay(document: LiveDocument, side: int = SIDE) -> NDArray[np.uint8]:
@@ -105,7 +106,7 @@ class Stills:
         drawn = {"image/jpeg": self._draw()}
         handle: Any = display(drawn, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         if handle is not None:
-            self._handles.append(handle)
+            self._handles = [*self._handles[1 - _OUTPUTS :], handle]
 
     def outdated(self) -> None:
         """Draw again soon; changes in quick succession are drawn once."""
