@@ -54,7 +54,7 @@ def main() -> None:
             with view.change():
                 view.click_image(x, y, button=button)
             view.wait_ready()
-        notebook.kernel.run('w.set_label(1, "spoon"); w.set_label(2, "cup")')
+        notebook.kernel.run('w.set_label(1, "spoon"); w.set_label(2, "cup"); w.min_area = 400')
         view.wait_revision(notebook.kernel.eval("w._shown.rev"))
         page.mouse.move(0, 0)
         notebook.cell(demo).evaluate("cell => cell.scrollIntoView({block: 'start'})")
