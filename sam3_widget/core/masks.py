@@ -73,7 +73,10 @@ def upsample(logits: NDArray[np.float32], height: int, width: int, window: Windo
     rows = logits[first:last]
     wide = rows[:, left] + (rows[:, right] - rows[:, left]) * across
     step = np.diff(wide, axis=0, append=wide[-1:])
-    return wide[above - first] + step[above - first] * down[:, None]
+    result = step[above - first]
+    result *= down[:, None]
+    result += wide[above - first]
+    return result
 
 
 def _taps(
