@@ -1,4 +1,4 @@
-"""The contract every model fulfils: encode an image once, then refine one instance in milliseconds."""
+"""The contract every model fulfils: encode an image once, then refine or detect on what was made of it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 from sam3_widget.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 Progress = Callable[[float], None]
@@ -79,6 +81,54 @@ class Candidates:
     scores: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class ConceptPrompts:
+    """What stands for every matching thing in an image: a phrase, exemplar boxes, or both.
+
+    Attributes
+    ----------
+    text : str
+        A short noun phrase; "" where the exemplars alone say it, of which one must be positive then.
+    boxes : (B, 4) float32
+        Exemplars, ``(x1, y1, x2, y2)`` in pixels of the original image.
+    labels : (B,) bool
+        True for what the concept means, False for what it does not mean.
+    """
+
+    text: str = ""
+    boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    labels: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Everything that a concept head offers, unfiltered, best first: thresholds are the caller's.
+
+    Attributes
+    ----------
+    logits : (N, h, w) float32
+        Mask scores of each over the whole image, as in :class:`Candidates`.
+    scores : (N,) float32
+        Probability that this is the concept, presence included, descending, 0 to 1.
+    boxes : (N, 4) float32
+        The model's own boxes, ``(x1, y1, x2, y2)`` in pixels of the original image.
+    presence : float
+        Probability that the concept is in the image at all, 0 to 1.
+    semantic : (h, w) float32
+        Scores over the whole image that a pixel belongs to the concept, whichever instance it is of.
+    """
+
+    logits: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    presence: float
+    semantic: NDArray[np.float32]
+
+
+Question = tuple[InstancePrompts, "NDArray[np.float32] | None"]
+"""The prompts of one instance, with the logits to start from."""
+
+
 class Embedding:
     """What an encoder made of one image. Models subclass it with whatever their decoder needs.
 
@@ -95,6 +145,9 @@ class Embedding:
         self.width = width
         self.nbytes = nbytes
 
+    def trim(self) -> None:
+        """Give back, on the worker thread, memory that can be filled again without encoding; adjusts ``nbytes``."""
+
 
 class Model(ABC):
     """One segmentation model. It runs on the engine's worker thread, one call at a time.
@@ -104,10 +157,16 @@ class Model(ABC):
     name : str
         The name ``load_model`` knows it by.
     capabilities : Capabilities
+    batch : int
+        How many instances :meth:`refine_many` decodes at once; 1 where one by one is quicker.
+    max_points : int or None
+        How many clicks of an instance it looks at: the first and the last half of them. None is any number.
     """
 
     name: str
     capabilities: Capabilities
+    batch: int = 1
+    max_points: int | None = None
 
     @abstractmethod
     def encode(self, image: NDArray[np.uint8], progress: Progress = no_progress) -> Embedding:
@@ -137,6 +196,26 @@ class Model(ABC):
         Candidates
             Up to three while the prompt is ambiguous, one otherwise.
         """
+
+    def encode_many(self, images: Sequence[NDArray[np.uint8]], progress: Progress = no_progress) -> list[Embedding]:
+        """Encode several images, in one forward pass where the model can; as :meth:`encode` for each."""
+        return [self.encode(image, progress) for image in images]
+
+    def refine_many(self, embedding: Embedding, questions: Sequence[Question]) -> list[Candidates]:
+        """Decode several instances of one image, in chunks of :attr:`batch`; as :meth:`refine` for each."""
+        return [self.refine(embedding, *question) for question in questions]
+
+    def detect(self, embedding: Embedding, concept: ConceptPrompts, progress: Progress = no_progress) -> Detections:
+        """Find every instance of a concept; only where :attr:`capabilities` has ``text`` or ``exemplars``."""
+        return self.detect_many([embedding], [concept], progress)[0]
+
+    def detect_many(
+        self, embeddings: Sequence[Embedding], concepts: Sequence[ConceptPrompts], progress: Progress = no_progress
+    ) -> list[Detections]:
+        """Find the instances of one concept in each image, all of them in one forward pass."""
+        del embeddings, concepts, progress
+        what, instead = "concepts", "load a model like SAM 3"
+        raise self.unsupported(what, instead)
 
     def unsupported(self, what: str, instead: str) -> UnsupportedError:
         """Return the error for a prompt this model cannot serve."""
