@@ -9,18 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sam3_widget.models.catalog import load_model
-    from sam3_widget.session import Instance, Session
+    from sam3_widget.models.catalog import list_models, load_model, unload_model
+    from sam3_widget.results import Concept, Instance
+    from sam3_widget.session import Session
     from sam3_widget.widget.image import Sam3Widget
 
 __version__ = "0.1.0"
-__all__ = ["Instance", "Sam3Widget", "Session", "load_model"]
+__all__ = ["Concept", "Instance", "Sam3Widget", "Session", "list_models", "load_model", "unload_model"]
 
 _HOMES = {
-    "Instance": "sam3_widget.session",
+    "Concept": "sam3_widget.results",
+    "Instance": "sam3_widget.results",
     "Sam3Widget": "sam3_widget.widget.image",
     "Session": "sam3_widget.session",
+    "list_models": "sam3_widget.models.catalog",
     "load_model": "sam3_widget.models.catalog",
+    "unload_model": "sam3_widget.models.catalog",
 }
 
 

@@ -12,23 +12,27 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from sam3_widget.core.answers import Answer, Finding
 from sam3_widget.errors import CancelledError, ModelError
+from sam3_widget.models.base import ConceptPrompts, InstancePrompts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
+    from collections.abc import Mapping, Sequence
 
     from sam3_widget.core.image import Image
-    from sam3_widget.core.state import Answer
-    from sam3_widget.models.base import Candidates, Embedding, InstancePrompts, Model
+    from sam3_widget.core.prompts import Corners, Exemplar
+    from sam3_widget.models.base import Candidates, Detections, Embedding, Model, Question
 
 log = logging.getLogger(__name__)
 
 CACHE_BYTES = 1 << 30
 """Memory that embeddings may take; the ones used longest ago go first."""
+_SPOT = 0.02
+"""Half the side, as a share of the image's longer one, of the exemplar that a click on nothing makes."""
 
-Prompted = tuple["InstancePrompts", "NDArray[np.float32] | None"]
+Cell = Answer | Finding
+Key = tuple[str, int]
+"""``("object", object_id)`` or ``("concept", concept_id)``."""
 
 
 class Client(Protocol):
@@ -38,24 +42,33 @@ class Client(Protocol):
     def image(self) -> Image:
         """The image that all its questions are about."""
 
-    def prompts_of(self, object_id: int, answer: Answer) -> Prompted | None:
+    def question_of(self, key: Key, answer: Answer) -> Question | None:
         """Return prompts and earlier logits, or None when nobody waits for this answer any more."""
 
-    def answered(self, answer: Answer, candidates: Candidates) -> None:
-        """Take an answer."""
+    def concept_of(self, key: Key, finding: Finding) -> tuple[str, Sequence[Exemplar]] | None:
+        """Return words and exemplars, or None when nobody waits for this finding any more."""
 
-    def failed(self, answers: Mapping[int, Answer], error: Exception) -> None:
+    def box_of(self, candidates: Candidates) -> Corners | None:
+        """Return the tight box of the best mask in pixels of the image; None where it is empty."""
+
+    def answered(self, answers: Mapping[Answer, Candidates]) -> None:
+        """Take answers."""
+
+    def found(self, finding: Finding, detections: Detections, places: Mapping[int, Corners]) -> None:
+        """Take what was found, and the box of each exemplar that was a click, by ``exemplar_id``."""
+
+    def failed(self, cells: Mapping[Key, Cell], error: Exception) -> None:
         """Take the news that these questions will not be answered."""
 
-    def progressed(self, fraction: float | None) -> None:
-        """Take the news of how far encoding is, 0 to 1; None when it is over."""
+    def progressed(self, phase: str, fraction: float | None) -> None:
+        """Take the news of how far ``"encoding"`` or ``"detecting"`` is, 0 to 1; ``"idle"`` when it is over."""
 
 
 @dataclass
 class _Desk:
     """What one client waits for."""
 
-    wanted: dict[int, Answer]
+    wanted: dict[Key, Cell]
     cancelled: bool = False
     prepare: bool = False
 
@@ -68,6 +81,11 @@ class Engine:
     model : Model
     cache_bytes : int
         Bound of the memory that embeddings take. The newest one is kept whatever its size.
+
+    Attributes
+    ----------
+    exclusive : threading.Lock
+        Held while the model runs; whoever runs it on another thread takes it too.
     """
 
     def __init__(self, model: Model, cache_bytes: int = CACHE_BYTES) -> None:
@@ -76,6 +94,7 @@ class Engine:
         self._embeddings: OrderedDict[str, Embedding] = OrderedDict()
         self._desks: OrderedDict[Client, _Desk] = OrderedDict()
         self._lock = threading.Lock()
+        self.exclusive = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = False
         _running.add(self)
@@ -85,8 +104,11 @@ class Engine:
         """Whether the caller runs on the worker thread, which must never wait for itself."""
         return threading.current_thread() is self._thread
 
-    def want(self, client: Client, wanted: Mapping[int, Answer]) -> None:
-        """Say all that a client waits for, by ``object_id``; what it wanted before and not now is dropped."""
+    def want(self, client: Client, wanted: Mapping[Key, Cell]) -> None:
+        """Say all that a client waits for; what it wanted before and not now is dropped."""
+        if self._closing and wanted:
+            client.failed(wanted, ModelError(f"the model {self.model.name!r} was unloaded: load it again"))
+            return
         with self._lock:
             if not wanted and client not in self._desks:
                 return
@@ -149,27 +171,100 @@ class Engine:
         return None
 
     def _serve(self, client: Client) -> None:
-        """Answer one question of a client, or encode its image."""
+        """Answer a client's clicks, else one of its concepts, or encode its image."""
         desk = self._desks[client]
         embedding = self._embedding(client, desk)
         with self._lock:
             desk.prepare = False
-            object_id, answer = next(iter(desk.wanted.items()), (0, None))
-        if embedding is None or answer is None:
+            wanted = dict(desk.wanted)
+        if embedding is None or not wanted:
             return
-        prompted = client.prompts_of(object_id, answer)
-        if prompted is None:  # taken back meanwhile, and want() has been told what counts instead
+        clicks = {key: cell for key, cell in wanted.items() if isinstance(cell, Answer)}
+        key, cell = next(iter(wanted.items()))
+        if clicks:
+            self._refine(client, desk, embedding, clicks)
+        elif isinstance(cell, Finding):
+            self._detect(client, desk, embedding, key, cell)
+        self._bound()  # an embedding grows with what is asked of it
+
+    def _refine(self, client: Client, desk: _Desk, embedding: Embedding, clicks: Mapping[Key, Answer]) -> None:
+        """Answer as many questions about instances as the model decodes at once."""
+        asked: dict[Key, Answer] = {}
+        questions: list[Question] = []
+        for key, answer in clicks.items():
+            question = client.question_of(key, answer)
+            if question is not None:  # else taken back meanwhile, and want() has been told what counts instead
+                asked[key] = answer
+                questions.append(question)
+            if len(questions) == self.model.batch:
+                break
+        if not questions:
             return
         try:
-            candidates = _checked(self.model.refine(embedding, *prompted))
+            with self.exclusive:
+                found = [_checked(c) for c in self.model.refine_many(embedding, questions)]
         except Exception as error:  # one instance's failure is not another's
             log.exception("%s failed", self.model.name)
-            self._fail(client, object_id, error)
+            self._fail(client, set(asked), error)
             return
-        client.answered(answer, candidates)
+        client.answered(dict(zip(asked.values(), found, strict=True)))
+        self._done(desk, asked)
+
+    def _detect(self, client: Client, desk: _Desk, embedding: Embedding, key: Key, finding: Finding) -> None:
+        """Look for one concept; first for the things under those of its exemplars that are clicks."""
+        concept = client.concept_of(key, finding)
+        if concept is None:
+            return
+
+        def progress(fraction: float) -> None:
+            if desk.cancelled or self._closing or desk.wanted.get(key) is not finding:
+                message = "cancelled while detecting"
+                raise CancelledError(message)
+            client.progressed("detecting", fraction)
+
+        text, exemplars = concept
+        try:
+            progress(0.0)
+            places = {e.exemplar_id: self._place(client, embedding, e) for e in exemplars}
+            prompts = ConceptPrompts(
+                text,
+                np.array([places[e.exemplar_id] for e in exemplars], np.float32).reshape(-1, 4),
+                np.array([e.positive for e in exemplars], np.bool_),
+            )
+            with self.exclusive:
+                detections = _checked_detections(self.model.detect(embedding, prompts, progress))
+        except CancelledError:
+            return  # whoever cancelled has told the client, or wants something else by now
+        except Exception as error:  # one concept's failure is not another's
+            log.exception("%s failed", self.model.name)
+            self._fail(client, {key}, error)
+            return
+        finally:
+            client.progressed("idle", None)
+        client.found(finding, detections, places)
+        self._done(desk, {key: finding})
+
+    def _place(self, client: Client, embedding: Embedding, exemplar: Exemplar) -> Corners:
+        """Return the box of an exemplar; that of the mask under the click where it is one."""
+        if exemplar.box is not None or exemplar.point is None:
+            assert exemplar.box is not None  # noqa: S101 - an exemplar is a box or a click
+            return exemplar.box
+        click = InstancePrompts(np.array([exemplar.point], np.float32), np.ones(1, np.bool_))
+        with self.exclusive:
+            candidates = _checked(self.model.refine(embedding, click))
+        box = client.box_of(candidates)
+        if box is not None:
+            return box
+        x, y = exemplar.point
+        reach = max(2.0, _SPOT * max(embedding.width, embedding.height))
+        right, bottom = min(embedding.width, x + reach), min(embedding.height, y + reach)
+        return (max(0.0, x - reach), max(0.0, y - reach), right, bottom)
+
+    def _done(self, desk: _Desk, cells: Mapping[Key, Cell]) -> None:
         with self._lock:
-            if desk.wanted.get(object_id) is answer:
-                del desk.wanted[object_id]
+            for key, cell in cells.items():
+                if desk.wanted.get(key) is cell:
+                    del desk.wanted[key]
 
     def _embedding(self, client: Client, desk: _Desk) -> Embedding | None:
         """Return the embedding of a client's image, or None when encoding it was cancelled."""
@@ -183,26 +278,37 @@ class Engine:
             if desk.cancelled or self._closing:
                 message = "cancelled while encoding"
                 raise CancelledError(message)
-            client.progressed(fraction)
+            client.progressed("encoding", fraction)
 
         try:
             progress(0.0)
-            embedding = self.model.encode(image.pixels, progress)
+            with self.exclusive:
+                embedding = self.model.encode(image.pixels, progress)
         except CancelledError:
             desk.cancelled = desk.prepare = False
             return None
         finally:
-            client.progressed(None)
+            client.progressed("idle", None)
         self._embeddings[image.key] = embedding
-        while len(self._embeddings) > 1 and sum(e.nbytes for e in self._embeddings.values()) > self._cache_bytes:
-            self._embeddings.popitem(last=False)
         return embedding
 
-    def _fail(self, client: Client, object_id: int | None, error: Exception) -> None:
-        """Tell a client that one of its questions, or (None) all of them, will not be answered."""
+    def _bound(self) -> None:
+        """Keep embeddings within their bound: the oldest give back what can be made again, then go."""
+        for held in list(self._embeddings.values())[:-1]:
+            if self._held() > self._cache_bytes:
+                with self.exclusive:
+                    held.trim()
+        while len(self._embeddings) > 1 and self._held() > self._cache_bytes:
+            self._embeddings.popitem(last=False)
+
+    def _held(self) -> int:
+        return sum(e.nbytes for e in self._embeddings.values())
+
+    def _fail(self, client: Client, keys: set[Key] | None, error: Exception) -> None:
+        """Tell a client that some of its questions, or (None) all of them, will not be answered."""
         with self._lock:
             desk = self._desks[client]
-            dropped = {k: a for k, a in desk.wanted.items() if object_id in {None, k}}
+            dropped = {k: a for k, a in desk.wanted.items() if keys is None or k in keys}
             desk.wanted = {k: a for k, a in desk.wanted.items() if k not in dropped}
             desk.prepare = False
         told = error if isinstance(error, ModelError) else ModelError(f"{self.model.name} failed: {error!r}")
@@ -220,6 +326,21 @@ def _checked(candidates: Candidates) -> Candidates:
         message = "candidates must be finite numbers"
         raise ModelError(message)
     return candidates
+
+
+def _checked_detections(found: Detections) -> Detections:
+    """Return what a model found, or raise an error that says how it breaks the contract."""
+    count, finite = len(found.scores), np.isfinite(found.scores).all() and np.isfinite(found.semantic).all()
+    if found.logits.ndim != 3 or len(found.logits) != count or found.semantic.ndim != 2:  # noqa: PLR2004
+        message = (
+            f"detections must be (N, h, w) logits with (N,) scores and (h, w) semantic logits, "
+            f"got {found.logits.shape} with {found.scores.shape} and {found.semantic.shape}"
+        )
+        raise ModelError(message)
+    if not (finite and np.isfinite(found.logits).all() and (np.diff(found.scores) <= 0).all()):
+        message = "detections must be finite numbers, best first"
+        raise ModelError(message)
+    return found
 
 
 _running: weakref.WeakSet[Engine] = weakref.WeakSet()

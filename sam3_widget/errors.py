@@ -37,6 +37,10 @@ class NotFoundError(Sam3WidgetError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class PromptWarning(UserWarning):
+    """A prompt was taken, but not all of it will be seen by the model."""
+
+
 class LockedError(Sam3WidgetError):
     """The instance is locked, so nothing may change its mask."""
 
@@ -53,6 +57,12 @@ class ModelError(Sam3WidgetError, RuntimeError):
     """A model could not be loaded, or failed while it ran."""
 
     code = "model"
+
+
+class WeightsError(ModelError):
+    """A checkpoint is not on this disk, could not be downloaded, is damaged, or is of another kind."""
+
+    code = "weights"
 
 
 class CancelledError(Sam3WidgetError):

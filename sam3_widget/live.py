@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from sam3_widget.core import masks
+from sam3_widget.core import masks, matching
 from sam3_widget.core.document import Document
 from sam3_widget.core.image import Image
 from sam3_widget.core.runs import RunLengths
@@ -25,23 +25,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sam3_widget.core.answers import Answer, Finding
     from sam3_widget.core.commands import Command
-    from sam3_widget.core.state import Answer, InstanceState
-    from sam3_widget.engine import Prompted
-    from sam3_widget.models.base import Candidates
+    from sam3_widget.core.prompts import Corners, Exemplar
+    from sam3_widget.core.state import InstanceState
+    from sam3_widget.engine import Cell, Key
+    from sam3_widget.models.base import Candidates, Detections, Question
 
 log = logging.getLogger(__name__)
 
 _LOCK = threading.RLock()
 """One lock for all documents: their observers run under it, and may drive another document (linked widgets)."""
 _CACHE_BYTES = 256 << 20
-_Key = tuple["tuple[Answer, int] | RunLengths | None", object, float, masks.Hygiene, object]
+_RenderKey = tuple["tuple[Answer, int] | RunLengths | None", object, float, masks.Hygiene, object]
 _NEEDS = {
     "add_point": ("points", "points"),
     "set_points": ("points", "points"),
     "add_box": ("boxes", "boxes"),
     "set_boxes": ("boxes", "boxes"),
     "set_mask": ("mask_prompt", "masks as prompts"),
+    "set_text": ("text", "text"),
+    "add_concept": ("text", "text"),
+    "add_exemplar": ("exemplars", "exemplars"),
+    "add_exemplar_point": ("exemplars", "exemplars"),
 }
 
 
@@ -51,8 +57,11 @@ class Listener(Protocol):
     def changed(self) -> None:
         """Take the news of a new revision; called in order, under the document's lock."""
 
-    def progressed(self, fraction: float | None) -> None:
-        """Take the news of how far encoding is, 0 to 1; None when it is over. On the worker thread."""
+    def progressed(self, phase: str, fraction: float | None) -> None:
+        """Take the news of how far ``"encoding"`` or ``"detecting"`` is, 0 to 1; ``"idle"`` when it is over.
+
+        On the worker thread.
+        """
 
     def failed(self, error: Exception) -> None:
         """Take an error of the model; on the worker thread."""
@@ -88,7 +97,7 @@ class LiveDocument:
         self._document = Document(State(self.image.height, self.image.width, classes=names))
         self._changed = threading.Condition(_LOCK)
         self._listeners: list[Listener] = []
-        self._rendered: OrderedDict[_Key, RunLengths] = OrderedDict()
+        self._rendered: OrderedDict[_RenderKey, RunLengths] = OrderedDict()
         self._rendered_bytes = 0
         self._render_lock = threading.Lock()
 
@@ -144,25 +153,29 @@ class LiveDocument:
             raise self.model.unsupported(need[1], "load a model that does")
         with self._changed:
             before = self.state
-            known = {i.answer for i in before.instances}
+            known = set(_cells(before).values())
+            if name == "add_exemplar_point":
+                args = self._boxed(args)
             if name in {"undo", "redo"} and not args:
                 travelled = self._document.undo() if name == "undo" else self._document.redo()
-                for instance in self.state.instances if travelled else ():
-                    if instance.answer:
-                        instance.answer.error = None  # what failed or was cancelled is asked again
+                for cell in _cells(self.state).values() if travelled else ():
+                    cell.error = None  # what failed or was cancelled is asked again
             elif name == "select" and set(args) == {"object_id"}:
                 self._document.select(args["object_id"])
+            elif name == "select_concept" and set(args) == {"concept_id"}:
+                self._document.select_concept(args["concept_id"])
             else:
                 self._document.run(name, args, gesture)
             after = self.state
             if after is before:
                 return after
+            asked = {key: cell for key, cell in _pending(after).items() if cell not in known}
+            self._settle()
             self._schedule()
             self._notify()
-            asked = {i.object_id: i.answer for i in after.instances if i.pending and i.answer not in known}
             if wait and not self.engine.on_worker:
-                for object_id, answer in asked.items():
-                    self._wait(object_id, answer)
+                for key, cell in asked.items():
+                    self._wait(key, cell)
             return after
 
     def prepare(self) -> None:
@@ -207,10 +220,17 @@ class LiveDocument:
             return _logits(*basis)
         return masks.prior_from_mask(self.mask(instance))
 
-    def prompts_of(self, object_id: int, answer: Answer) -> Prompted | None:
+    def note(self, instance: InstanceState) -> str | None:
+        """Return what a person should know of how the model took an instance's prompts."""
+        most, count = self.model.max_points, len(instance.points)
+        if most is None or count <= most:
+            return None
+        return f"{self.model.name} looks at the first {most // 2} and the last {most // 2} of these {count} points"
+
+    def question_of(self, key: Key, answer: Answer) -> Question | None:
         """Return what an instance asks, or None when an undo or a newer prompt made it stale."""
         with self._changed:
-            instance = next((i for i in self.state.instances if i.object_id == object_id), None)
+            instance = next((i for i in self.state.instances if i.object_id == key[1]), None)
             if instance is None or instance.answer is not answer:
                 return None
             size = (self.state.height, self.state.width)
@@ -226,27 +246,72 @@ class LiveDocument:
             return prompts, masks.prior_from_mask(masks.compose(basis, size, strokes=strokes))
         return prompts, masks.paint_logits(_logits(*basis), strokes, *size)
 
-    def answered(self, answer: Answer, candidates: Candidates) -> None:
-        """Take the model's answer; a stale one is kept for a redo but shown to nobody."""
+    def concept_of(self, key: Key, finding: Finding) -> tuple[str, tuple[Exemplar, ...]] | None:
+        """Return the words and exemplars of a concept, or None when a change made the question stale."""
         with self._changed:
-            answer.write(candidates.logits, tuple(float(s) for s in candidates.scores))
+            concept = next((c for c in self.state.concepts if c.concept_id == key[1]), None)
+        return None if concept is None or concept.finding is not finding else (concept.text, concept.exemplars)
+
+    def box_of(self, candidates: Candidates) -> Corners | None:
+        """Return the tight box of the best candidate's mask, None where it is empty."""
+        box = masks.compose(candidates.logits[0], (self.state.height, self.state.width)).bbox
+        return None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+
+    def answered(self, answers: Mapping[Answer, Candidates]) -> None:
+        """Take the model's answers; a stale one is kept for a redo but shown to nobody."""
+        with self._changed:
+            for answer, candidates in answers.items():
+                answer.write(candidates.logits, tuple(float(s) for s in candidates.scores))
             self._notify()
 
-    def failed(self, answers: Mapping[int, Answer], error: Exception) -> None:
+    def found(self, finding: Finding, detections: Detections, places: Mapping[int, Corners]) -> None:
+        """Take what was found of a concept, and make instances of it."""
+        finding.write(detections.logits, detections.scores, detections.presence, detections.semantic, places)
+        with self._changed:
+            self._settle()
+            self._schedule()
+            self._notify()
+
+    def failed(self, cells: Mapping[Key, Cell], error: Exception) -> None:
         """Take the news that the model did not answer."""
         with self._changed:
-            for answer in answers.values():
-                if not answer.done:
-                    answer.error = error
+            for cell in cells.values():
+                if not cell.done:
+                    cell.error = error
             self._notify()
         self._tell_each("failed", error)
 
-    def progressed(self, fraction: float | None) -> None:
-        """Pass on how far encoding is."""
-        self._tell_each("progressed", fraction)
+    def progressed(self, phase: str, fraction: float | None) -> None:
+        """Pass on how far the model's work is."""
+        self._tell_each("progressed", phase, fraction)
+
+    def _boxed(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the arguments of a click for a concept with the box of the concept's own instance under it."""
+        state, at = self.state, (args.get("x"), args.get("y"))
+        concept = args.get("concept_id") or state.concept
+        inside = all(isinstance(v, (int, float)) for v in at) and 0 <= at[0] < state.width and 0 <= at[1] < state.height
+        if not inside or concept is None or "box" in args:
+            return args
+        x, y = int(at[0]), int(at[1])
+        here = [self.mask(i) for i in state.instances if i.concept_id == concept and i.visible]
+        here = [mask for mask in here if mask.window(x, y, x + 1, y + 1).any()]
+        smallest = min(here, key=lambda mask: mask.area, default=None)
+        return args if smallest is None else {**args, "box": smallest.bbox}
+
+    def _settle(self) -> None:
+        """Make instances of what was found of the current state's concepts."""
+        if self.state.concepts:
+            self._document.amend(lambda state: matching.settle(state, self._silhouette))
+
+    def _silhouette(self, instance: InstanceState, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return the mask of an instance, ``(h, w)`` bool, sampled at the pixels' centres."""
+        mask = self.mask(instance)
+        rows = (np.arange(size[0]) * 2 + 1) * mask.height // (2 * size[0])
+        columns = (np.arange(size[1]) * 2 + 1) * mask.width // (2 * size[1])
+        return mask.to_mask()[rows][:, columns]
 
     def _schedule(self) -> None:
-        self.engine.want(self, {i.object_id: i.answer for i in self.state.instances if i.answer and i.pending})
+        self.engine.want(self, _pending(self.state))
 
     def _notify(self) -> None:
         self.revision += 1
@@ -260,19 +325,25 @@ class LiveDocument:
             except Exception:  # one listener's mistake is not the document's, nor another listener's
                 log.exception("a listener failed")
 
-    def _wait(self, object_id: int, answer: Answer | None) -> None:
+    def _wait(self, key: Key, cell: Cell) -> None:
         """Wait until a question is answered, has failed, or was taken back; the lock is free meanwhile."""
-
-        def settled() -> bool:
-            current = any(i.object_id == object_id and i.answer is answer for i in self.state.instances)
-            return answer is None or not current or answer.done or answer.error is not None
-
-        self._changed.wait_for(settled)
-        if answer is not None and answer.error is not None:
-            raise answer.error
+        self._changed.wait_for(lambda: cell.done or cell.error is not None or _cells(self.state).get(key) is not cell)
+        if cell.error is not None:
+            raise cell.error
 
 
-def _held_bytes(key: _Key, mask: RunLengths) -> int:
+def _cells(state: State) -> dict[Key, Cell]:
+    """Return what a state has asked."""
+    cells: dict[Key, Cell] = {("object", i.object_id): i.answer for i in state.instances if i.answer}
+    return cells | {("concept", c.concept_id): c.finding for c in state.concepts if c.finding}
+
+
+def _pending(state: State) -> dict[Key, Cell]:
+    """Return what a state still waits for."""
+    return {key: cell for key, cell in _cells(state).items() if not cell.done and cell.error is None}
+
+
+def _held_bytes(key: _RenderKey, mask: RunLengths) -> int:
     """Return the memory that an entry of the cache keeps alive."""
     basis = key[0]
     logits = basis[0].logits if isinstance(basis, tuple) else None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
+from sam3_widget.errors import PromptWarning
 from sam3_widget.live import LiveDocument
+from sam3_widget.results import Concept, Instance, score_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -16,85 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from sam3_widget.core.commands import Command
-    from sam3_widget.core.prompts import Box, Point, Stroke
+    from sam3_widget.core.prompts import Box, Exemplar, Point, Stroke
     from sam3_widget.core.runs import RunLengths
-    from sam3_widget.core.state import InstanceState
     from sam3_widget.models.base import Model
-
-
-@dataclass(frozen=True, eq=False)
-class Instance:
-    """One object as it was when it was asked for.
-
-    Attributes
-    ----------
-    object_id : int
-        Stable for the life of the session.
-    label : str
-        Class name, "" while there is none.
-    score : float
-        IoU that the model predicts for the mask, 0 to 1; NaN for an imported or painted mask, and before the
-        first answer.
-    candidate_scores : tuple of float
-        Predicted IoU of each mask the model offered, best first; more than one after an ambiguous click.
-    candidate : int
-        Which of them is chosen.
-    points, strokes : tuple
-        The prompts, oldest first.
-    prompt_box : Box or None
-    runs : RunLengths
-        The mask as run lengths.
-    """
-
-    object_id: int
-    label: str
-    score: float
-    candidate_scores: tuple[float, ...]
-    candidate: int
-    points: tuple[Point, ...]
-    strokes: tuple[Stroke, ...]
-    prompt_box: Box | None
-    visible: bool
-    locked: bool
-    runs: RunLengths
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """The mask, ``(H, W)`` bool, exactly as drawn."""
-        return self.runs.to_mask()
-
-    @property
-    def area(self) -> int:
-        """Pixels of the mask."""
-        return self.runs.area
-
-    @property
-    def box(self) -> NDArray[np.float32]:
-        """The tight box of the mask, ``(4,)`` float32 ``(x1, y1, x2, y2)`` in pixels; zeros for an empty mask."""
-        return np.array(self.runs.bbox or (0, 0, 0, 0), np.float32)
-
-    @classmethod
-    def of(cls, document: LiveDocument, state: InstanceState) -> Instance:
-        """Make the public view of an instance."""
-        return cls(
-            object_id=state.object_id,
-            label=state.label,
-            score=score_of(state),
-            candidate_scores=state.answer.scores if state.answer else (),
-            candidate=state.candidate,
-            points=state.points,
-            strokes=state.strokes,
-            prompt_box=state.box,
-            visible=state.visible,
-            locked=state.locked,
-            runs=document.mask(state),
-        )
-
-
-def score_of(state: InstanceState) -> float:
-    """Return the predicted IoU of what is shown, NaN where no model made it."""
-    basis = state.basis
-    return basis[0].scores[basis[1]] if isinstance(basis, tuple) else float("nan")
 
 
 class Verbs:
@@ -117,6 +44,12 @@ class Verbs:
         assert object_id is not None  # noqa: S101 - the command selected it
         return self.instance(object_id)
 
+    def _run_for_concept(self, name: str, **args: Any) -> Concept:  # noqa: ANN401 - validated by the command
+        """Run a command that makes the concept it changed the active one, and return that concept."""
+        concept_id = self._live.run(name, args).concept
+        assert concept_id is not None  # noqa: S101 - the command made it the active one
+        return self.concept(concept_id)
+
     def add_point(self, x: float, y: float, positive: bool = True, object_id: int | None = None) -> Instance:  # noqa: FBT001, FBT002
         """Click: include (positive) or exclude what is at ``(x, y)``.
 
@@ -133,7 +66,10 @@ class Verbs:
         Instance
             The instance with its new mask.
         """
-        return self._run_for("add_point", x=x, y=y, positive=positive, object_id=object_id)
+        instance = self._run_for("add_point", x=x, y=y, positive=positive, object_id=object_id)
+        if instance.note:
+            warnings.warn(instance.note, PromptWarning, stacklevel=2)
+        return instance
 
     def move_point(self, point: Point | int, x: float, y: float) -> None:
         """Move a click, given by itself or its ``point_id``; its effect at the old place goes with it."""
@@ -147,9 +83,17 @@ class Verbs:
         """Remove a click and its effect; an instance without any prompt left goes too."""
         self._run("remove_point", point_id=_id(point, "point_id"))
 
-    def add_box(self, box: Sequence[float] | NDArray[Any], object_id: int | None = None) -> Instance:
-        """Draw a box around an object; without ``object_id`` it starts an instance, a second box replaces the first."""
-        return self._run_for("add_box", box=box, object_id=object_id)
+    def add_box(
+        self,
+        box: Sequence[float] | NDArray[Any],
+        object_id: int | None = None,
+        positive: bool = True,  # noqa: FBT001, FBT002
+    ) -> Instance:
+        """Draw a box around an object; without ``object_id`` it starts an instance, a second box replaces the first.
+
+        A box of one object can only include: ``positive=False`` raises an error that names the exemplar as the way.
+        """
+        return self._run_for("add_box", box=box, object_id=object_id, positive=positive)
 
     def remove_box(self, object_id: int) -> None:
         """Remove the box of an instance and its effect."""
@@ -197,6 +141,75 @@ class Verbs:
         """Select an instance, or none; not a step of the history."""
         self._run("select", object_id=object_id)
 
+    def set_text(self, text: str, *, at: tuple[float, float] | None = None, concept_id: int | None = None) -> Concept:
+        """Find every instance of what a phrase names; it becomes the words of the active concept.
+
+        Each detection becomes an ordinary instance. When a concept changes, those found again (mask IoU from 0.5) keep
+        id, label and colour, and none that a person has refined, labelled or locked is overwritten or removed.
+
+        Parameters
+        ----------
+        text : str
+            A short noun phrase: ``"handle"``.
+        at : (x, y), optional
+            Only the instance at this position, in pixels.
+        concept_id : int, optional
+            The concept to give these words; None is the active one, or a new one where there is none.
+
+        Raises
+        ------
+        UnsupportedError
+            The model takes no text.
+        """
+        return self._run_for_concept("set_text", text=text, at=at, concept_id=concept_id)
+
+    def add_concept(self, text: str, *, at: tuple[float, float] | None = None) -> Concept:
+        """Find every instance of one more concept, beside those there are; see :meth:`set_text`."""
+        return self._run_for_concept("add_concept", text=text, at=at)
+
+    def remove_concept(self, concept: Concept | int) -> None:
+        """Remove a concept with its instances; those that a person refined, labelled or locked stay."""
+        self._run("remove_concept", concept_id=_id(concept, "concept_id"))
+
+    def select_concept(self, concept: Concept | int | None) -> None:
+        """Make a concept the active one; not a step of the history."""
+        self._run("select_concept", concept_id=_id(concept, "concept_id"))
+
+    def add_exemplar(
+        self,
+        box: Sequence[float] | NDArray[Any],
+        positive: bool = True,  # noqa: FBT001, FBT002
+        concept_id: int | None = None,
+    ) -> Concept:
+        """Show the active concept, by a box, what it means (positive) or does not mean; it is looked for again.
+
+        Without a concept a positive exemplar starts one that has no words. Whatever lies mostly inside a negative
+        exemplar is left out even where the model would keep it.
+        """
+        return self._run_for_concept("add_exemplar", box=box, positive=positive, concept_id=concept_id)
+
+    def add_exemplar_point(
+        self,
+        x: float,
+        y: float,
+        positive: bool = True,  # noqa: FBT001, FBT002
+        concept_id: int | None = None,
+    ) -> Concept:
+        """Show the active concept an example by a click: the box of the object there is the exemplar."""
+        return self._run_for_concept("add_exemplar_point", x=x, y=y, positive=positive, concept_id=concept_id)
+
+    def flip_exemplar(self, exemplar: Exemplar | int) -> None:
+        """Turn a positive exemplar into a negative one, or back."""
+        self._run("flip_exemplar", exemplar_id=_id(exemplar, "exemplar_id"))
+
+    def remove_exemplar(self, exemplar: Exemplar | int) -> None:
+        """Remove an exemplar; a concept of which nothing is left goes too."""
+        self._run("remove_exemplar", exemplar_id=_id(exemplar, "exemplar_id"))
+
+    def set_score_threshold(self, value: float, concept: Concept | int | None = None) -> None:
+        """Set the score that detections of a concept, or (None) of all, must exceed; no model is asked."""
+        self._run("set_score_threshold", value=value, concept_id=_id(concept, "concept_id"))
+
     def undo(self) -> bool:
         """Take the last command back; False where there was none.
 
@@ -225,6 +238,30 @@ class Verbs:
     def instance(self, object_id: int) -> Instance:
         """Return one instance with its mask."""
         return Instance.of(self._live, self._live.state.instance(object_id))
+
+    def concept(self, concept_id: int) -> Concept:
+        """Return one concept."""
+        return Concept.of(self._live, self._live.state.concept_of(concept_id))
+
+    @property
+    def concepts(self) -> tuple[Concept, ...]:
+        """All concepts in order of creation."""
+        return tuple(Concept.of(self._live, c) for c in self._live.state.concepts)
+
+    @property
+    def text(self) -> str:
+        """The words of the active concept, "" where there are none."""
+        state = self._live.state
+        return "" if state.concept is None else state.concept_of(state.concept).text
+
+    @property
+    def semantic_mask(self) -> NDArray[np.bool_]:
+        """The pixels of all concepts, ``(H, W)`` bool, whichever instance they are of; none without a concept."""
+        state = self._live.state
+        result = np.zeros((state.height, state.width), np.bool_)
+        for concept in self.concepts:
+            result |= concept.semantic_mask
+        return result
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call a function after every change of prompts, masks, labels or settings.
@@ -270,7 +307,7 @@ class Verbs:
 
     @property
     def scores(self) -> NDArray[np.float32]:
-        """Predicted IoU of each mask, ``(N,)`` float32; NaN where no model made it."""
+        """How sure the model is of each mask, ``(N,)`` float32; NaN where no model made it. See :class:`Instance`."""
         return np.array([score_of(i) for i in self._live.state.instances], np.float32)
 
     @property
@@ -340,6 +377,15 @@ class Verbs:
         self._run("set_mask_threshold", value=value)
 
     @property
+    def score_threshold(self) -> float:
+        """Score that detections of new concepts must exceed; set it for all concepts, without asking the model."""
+        return self._live.state.settings.score_threshold
+
+    @score_threshold.setter
+    def score_threshold(self, value: float) -> None:
+        self._run("set_score_threshold", value=value)
+
+    @property
     def fill_holes(self) -> int:
         """Largest hole that is filled, in pixels; 0 fills none."""
         return self._live.state.settings.fill_holes
@@ -403,7 +449,7 @@ class _Callback:
     def changed(self) -> None:
         self.callback()
 
-    def progressed(self, fraction: float | None) -> None:
+    def progressed(self, phase: str, fraction: float | None) -> None:
         pass
 
     def failed(self, error: Exception) -> None:

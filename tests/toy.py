@@ -1,4 +1,4 @@
-"""A model for tests of everything but models: it paints discs and boxes, and writes down what it was asked."""
+"""A model for tests of everything but models: it paints discs, finds bright spots, and notes what it was asked."""
 
 from __future__ import annotations
 
@@ -8,22 +8,40 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from sam3_widget.models.base import Candidates, Capabilities, Embedding, Model, no_progress
+from sam3_widget.models.base import Candidates, Capabilities, Detections, Embedding, Model, no_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-    from sam3_widget.models.base import InstancePrompts, Progress
+    from sam3_widget.models.base import ConceptPrompts, InstancePrompts, Progress
 
 SHAPE = (60, 80)
 RADIUS = 6.0
 
 
+class ToyEmbedding(Embedding):
+    """The image itself, small."""
+
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        super().__init__(*image.shape[:2], nbytes=image.nbytes)
+        self.small = cv2.resize(image, SHAPE[::-1], interpolation=cv2.INTER_AREA)
+
+
 class ToyModel(Model):
     """Discs of six logit pixels around clicks, filled boxes; an ambiguous click offers three radii.
 
+    A concept finds the bright spots of the image: with the words "red", "green" or "blue" those of that colour, with
+    any other words all. Scores fall by 0.1 from 0.95 with the area; a positive exemplar raises what it touches to
+    0.99, and a negative one is shrugged at.
+
     Attributes
     ----------
+    detected : list
+        The concepts that were looked for, in order.
+    detect_gate : threading.Event
+        Detection waits for it; set at first.
     asked : list
         The prompts and earlier logits of each refinement, in order.
     gate : threading.Event
@@ -37,7 +55,12 @@ class ToyModel(Model):
     name = "toy"
 
     def __init__(self, capabilities: Capabilities | None = None) -> None:
-        self.capabilities = capabilities or Capabilities(points=True, boxes=True, mask_prompt=True)
+        everything = Capabilities(points=True, boxes=True, mask_prompt=True, text=True, exemplars=True)
+        self.capabilities = capabilities or everything
+        self.detected: list[ConceptPrompts] = []
+        self.detect_gate = threading.Event()
+        self.detect_gate.set()
+        self.detecting = threading.Event()
         self.asked: list[tuple[InstancePrompts, NDArray[np.float32] | None]] = []
         self.encoded = 0
         self.threads: set[str] = set()
@@ -56,7 +79,7 @@ class ToyModel(Model):
         while not self.encode_gate.wait(0.01):
             progress(0.5)
         self.encoded += 1
-        return Embedding(*image.shape[:2], nbytes=image.nbytes)
+        return ToyEmbedding(image)
 
     def refine(
         self, embedding: Embedding, prompts: InstancePrompts, previous: NDArray[np.float32] | None = None
@@ -71,6 +94,53 @@ class ToyModel(Model):
         factors = (1.0, 1.5, 0.5) if prompts.ambiguous and previous is None else (1.0,)
         logits = np.stack([self._draw(embedding, prompts, previous, RADIUS * f) for f in factors])
         return Candidates(logits, np.linspace(0.9, 0.7, len(factors)).astype(np.float32))
+
+    def detect_many(
+        self, embeddings: Sequence[Embedding], concepts: Sequence[ConceptPrompts], progress: Progress = no_progress
+    ) -> list[Detections]:
+        self.threads.add(threading.current_thread().name)
+        self.detected.extend(concepts)
+        progress(0.5)
+        self.detecting.set()
+        while not self.detect_gate.wait(0.01):
+            progress(0.5)
+        if self.fails:
+            error, self.fails = self.fails, None
+            raise error
+        return [self._find(e, c) for e, c in zip(embeddings, concepts, strict=True)]
+
+    @staticmethod
+    def _find(embedding: Embedding, concept: ConceptPrompts) -> Detections:
+        assert isinstance(embedding, ToyEmbedding)
+        small, (height, width) = embedding.small, SHAPE
+        _, parts, stats, _ = cv2.connectedComponentsWithStats((small.max(2) > 128).astype(np.uint8))
+        colors = {"red": 0, "green": 1, "blue": 2}
+        found = [
+            (parts == k, int(stats[k, cv2.CC_STAT_AREA]))
+            for k in range(1, len(stats))
+            if concept.text not in colors or small[parts == k].mean(0).argmax() == colors[concept.text]
+        ]
+        found.sort(key=lambda spot: -spot[1])
+        scale = np.array([width / embedding.width, height / embedding.height] * 2)
+        scored = []
+        for rank, (mask, _) in enumerate(found):
+            score = max(0.06, 0.95 - 0.1 * rank)
+            for (x1, y1, x2, y2), positive in zip(
+                (concept.boxes * scale).round().astype(int), concept.labels, strict=True
+            ):
+                if positive and mask[y1:y2, x1:x2].any():
+                    score = 0.99
+            scored.append((score, mask))
+        scored.sort(key=lambda one: -one[0])
+        logits = np.array([np.where(mask, 8, -8) for _, mask in scored], np.float32).reshape(-1, *SHAPE)
+        every = np.any([mask for _, mask in scored], axis=0) if scored else np.zeros(SHAPE, bool)
+        return Detections(
+            logits,
+            np.array([score for score, _ in scored], np.float32),
+            np.zeros((len(scored), 4), np.float32),
+            0.9 if scored else 0.1,
+            np.where(every, 8, -8).astype(np.float32),
+        )
 
     @staticmethod
     def _draw(

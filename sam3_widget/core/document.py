@@ -11,7 +11,7 @@ from sam3_widget.core.commands import Command
 from sam3_widget.core.prompts import integer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sam3_widget.core.state import State
 
@@ -90,6 +90,16 @@ class Document:
         chosen = None if object_id is None else self._state.instance(integer(object_id, "object_id")).object_id
         if chosen != self._state.selected:
             self._state = replace(self._state, selected=chosen)
+
+    def select_concept(self, concept_id: object) -> None:
+        """Make a concept the active one, or (None) none; this is not part of the history."""
+        chosen = None if concept_id is None else self._state.concept_of(integer(concept_id, "concept_id")).concept_id
+        if chosen != self._state.concept:
+            self._state = replace(self._state, concept=chosen)
+
+    def amend(self, change: Callable[[State], State]) -> None:
+        """Replace the current state by what a model's answer makes of it; no step of the history."""
+        self._state = change(self._state)
 
     def undo(self) -> bool:
         """Take the last command back; False where there is none."""

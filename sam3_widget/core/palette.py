@@ -24,6 +24,11 @@ def color_of(object_id: int) -> str:
     return COLORS[(object_id - 1) % len(COLORS)]
 
 
+def color_of_concept(concept_id: int) -> str:
+    """Return the ``#rrggbb`` of a concept: from the other end, so that it is not its first instance's too."""
+    return COLORS[-concept_id % len(COLORS)]
+
+
 def rgb(color: str) -> tuple[int, int, int]:
     """Return red, green and blue, 0 to 255, of ``#rrggbb``."""
     return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)

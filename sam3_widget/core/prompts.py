@@ -1,4 +1,4 @@
-"""What a person says about an instance: points, boxes and brush strokes, in pixels of the original image."""
+"""What a person says: points, boxes, brush strokes and exemplars, in pixels of the original image."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 from sam3_widget.errors import InvalidPromptError
 
 Path = tuple[tuple[float, float], ...]
+Corners = tuple[float, float, float, float]
+"""``(x1, y1, x2, y2)``."""
 PointRow = tuple[float, float, bool, "int | None"]
-BoxRow = tuple[tuple[float, float, float, float], "int | None"]
+BoxRow = tuple[Corners, "int | None"]
 
 _FAR = 4
 """How many times the image's longer side a stroke may run off it."""
@@ -53,7 +55,7 @@ class Box:
     object_id: int
 
     @property
-    def xyxy(self) -> tuple[float, float, float, float]:
+    def xyxy(self) -> Corners:
         """The corners as a tuple."""
         return (self.x1, self.y1, self.x2, self.y2)
 
@@ -73,6 +75,29 @@ class Stroke:
         first = self.path[0]
         segments = zip(self.path, self.path[1:] or (first,), strict=False)
         return any(_distance(x, y, *a, *b) <= self.radius + _EDGE for a, b in segments)
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """A box that shows a concept what it means, or (negative) does not mean.
+
+    Attributes
+    ----------
+    positive : bool
+    concept_id : int
+    exemplar_id : int
+        Unique in its session, as a point's.
+    box : (x1, y1, x2, y2) or None
+        Pixels of the original image; None while the object under ``point`` is not known yet.
+    point : (x, y) or None
+        The click that stands for the box, where one made it.
+    """
+
+    positive: bool
+    concept_id: int
+    exemplar_id: int
+    box: Corners | None = None
+    point: tuple[float, float] | None = None
 
 
 def _distance(x: float, y: float, ax: float, ay: float, bx: float, by: float) -> float:
@@ -116,6 +141,14 @@ def flag(value: object, name: str) -> bool:
     raise InvalidPromptError(message)
 
 
+def phrase(text: object, longest: int = 200) -> str:
+    """Return a short line of text with single spaces, or raise an error that says what was expected."""
+    if not isinstance(text, str) or not text.strip() or len(text) > longest or not text.strip().isprintable():
+        message = f"text must be a phrase such as 'coffee cup', of at most {longest} characters, got {text!r:.200}"
+        raise InvalidPromptError(message)
+    return " ".join(text.split())
+
+
 def position(x: object, y: object, width: int, height: int) -> tuple[float, float]:
     """Return ``(x, y)`` inside the image, or raise an error that says what was expected."""
     px, py = number(x, "x"), number(y, "y")
@@ -125,7 +158,7 @@ def position(x: object, y: object, width: int, height: int) -> tuple[float, floa
     return px, py
 
 
-def corners(box: object, width: int, height: int) -> tuple[float, float, float, float]:
+def corners(box: object, width: int, height: int) -> Corners:
     """Return ``(x1, y1, x2, y2)`` inside the image, or raise an error that says what was expected."""
     form = "box must be (x1, y1, x2, y2) in pixels with x1 < x2 and y1 < y2"
     values = _sequence(box)

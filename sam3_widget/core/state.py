@@ -6,62 +6,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from sam3_widget.core.palette import color_of
+from sam3_widget.core.answers import Answer, Finding
+from sam3_widget.core.palette import color_of, color_of_concept
 from sam3_widget.errors import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
-    from sam3_widget.core.prompts import Box, Point, Stroke
+    from sam3_widget.core.prompts import Box, Corners, Exemplar, Point, Stroke
     from sam3_widget.core.runs import RunLengths
-
-
-class Answer:
-    """What a model said to one set of prompts: written once, shared by every snapshot that asked.
-
-    An undo and a redo find the answer where it was; a set of prompts that was skipped while newer ones were
-    decoded has none yet.
-
-    Parameters
-    ----------
-    previous : (Answer, int), optional
-        The answer that these prompts corrected, and which of its candidates was chosen.
-    newest : int
-        The largest id of the prompts.
-    """
-
-    def __init__(self, previous: tuple[Answer, int] | None = None, newest: int = 0) -> None:
-        self.previous = previous
-        self.newest = newest
-        self.logits: NDArray[np.float16] | None = None
-        self.scores: tuple[float, ...] = ()
-        self.error: Exception | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether the model has answered."""
-        return self.logits is not None
-
-    def write(self, logits: NDArray[np.float32], scores: tuple[float, ...]) -> None:
-        """Store ``(K, h, w)`` logits and their K scores, best first; later calls change nothing."""
-        if self.logits is None:
-            self.logits = logits.astype(np.float16)
-            self.scores = scores
-            self.error = None
-            self.previous = None
-
-    def latest(self, candidate: int) -> tuple[Answer, int] | None:
-        """Return this answer with its chosen candidate or, while it is not there, the nearest one before it."""
-        answer, chosen = self, candidate
-        while not answer.done:
-            if answer.previous is None:
-                return None
-            answer, chosen = answer.previous
-        return answer, chosen
 
 
 @dataclass(frozen=True)
@@ -78,10 +31,18 @@ class InstanceState:
     box : Box or None
     imported : RunLengths or None
         An imported mask that refinement started from.
+    found : Answer or None
+        What a detector made of it, where it was found by a concept: clicks start from it.
+    matched : Answer or None
+        The newest detection that is this object. For one that a person has changed it stands beside ``found``.
+    concept_id : int or None
+        The concept that it is an instance of.
     answer : Answer or None
-        None where no model was asked: an imported or painted mask.
+        None where no decoder was asked: a detected, imported or painted mask.
     candidate : int
         Which candidate of the answer was chosen.
+    labelled : bool
+        Whether a person gave the label.
     visible, locked : bool
     """
 
@@ -91,8 +52,12 @@ class InstanceState:
     box: Box | None = None
     strokes: tuple[Stroke, ...] = ()
     imported: RunLengths | None = None
+    found: Answer | None = None
+    matched: Answer | None = None
+    concept_id: int | None = None
     answer: Answer | None = None
     candidate: int = 0
+    labelled: bool = False
     visible: bool = True
     locked: bool = False
 
@@ -103,8 +68,18 @@ class InstanceState:
 
     @property
     def empty(self) -> bool:
-        """Whether no prompt is left."""
-        return not (self.points or self.box or self.strokes or self.imported)
+        """Whether nothing is left that it could be made of."""
+        return not (self.prompted or self.found)
+
+    @property
+    def prompted(self) -> bool:
+        """Whether a person said anything of its mask."""
+        return bool(self.points or self.box or self.strokes or self.imported)
+
+    @property
+    def touched(self) -> bool:
+        """Whether a person refined, labelled or locked it: no detection overwrites or removes it."""
+        return self.prompted or self.labelled or self.locked
 
     @property
     def pending(self) -> bool:
@@ -113,8 +88,9 @@ class InstanceState:
 
     @property
     def basis(self) -> tuple[Answer, int] | RunLengths | None:
-        """What the mask starts from: the newest answer with its chosen candidate, else the imported mask."""
-        return (self.answer.latest(self.candidate) if self.answer else None) or self.imported
+        """What the mask starts from: the newest answer with its chosen candidate, else what was found or imported."""
+        answered = self.answer.latest(self.candidate) if self.answer else None
+        return answered or ((self.found, 0) if self.found else self.imported)
 
     @cached_property
     def enforced_strokes(self) -> tuple[Stroke, ...]:
@@ -145,17 +121,84 @@ class InstanceState:
         afresh : bool
             Forget the earlier answers: after a prompt is moved or removed, so that its effect goes with it.
         """
-        started = self.box or self.imported or self.strokes or any(p.positive for p in self.points)
+        made = self.box or self.found or self.imported or self.strokes
+        started = made or any(p.positive for p in self.points)
         if not started or not (self.box or self.points):
             return replace(self, answer=None, candidate=0)
         previous = (self.answer, self.candidate) if self.answer and not afresh else None
+        if previous is None and self.found:
+            previous = (self.found, 0)
         newest = max([p.point_id for p in self.points] + [s.stroke_id for s in self.strokes], default=0)
         return replace(self, answer=Answer(previous, newest), candidate=0)
 
 
 @dataclass(frozen=True)
+class ConceptState:
+    """A phrase, exemplars, or both, that stand for every matching thing in the image.
+
+    Attributes
+    ----------
+    concept_id : int
+    text : str
+        "" where exemplars alone say it.
+    exemplars : tuple of Exemplar
+        Oldest first.
+    at : (x, y) or None
+        Only the instance here is meant.
+    score_threshold : float
+        Score that a detection must exceed.
+    dismissed : tuple of Answer
+        The detections that a person removed.
+    finding : Finding or None
+        None where there is nothing to look for: negative exemplars alone.
+    settled : object
+        What its instances were last brought in step with.
+    """
+
+    concept_id: int
+    text: str = ""
+    exemplars: tuple[Exemplar, ...] = ()
+    at: tuple[float, float] | None = None
+    score_threshold: float = 0.5
+    dismissed: tuple[Answer, ...] = ()
+    finding: Finding | None = None
+    settled: object = None
+
+    @property
+    def name(self) -> str:
+        """What a person reads."""
+        return f"“{self.text}”" if self.text else "the exemplars"
+
+    @property
+    def color(self) -> str:
+        """``#rrggbb``."""
+        return color_of_concept(self.concept_id)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the model is looking for it."""
+        return self.finding is not None and not self.finding.done and self.finding.error is None
+
+    @property
+    def shown(self) -> Finding | None:
+        """The newest finding that is there."""
+        return self.finding.latest() if self.finding else None
+
+    @property
+    def negative_boxes(self) -> tuple[Corners, ...]:
+        """The boxes of its negative exemplars, as far as they are known."""
+        return tuple(e.box for e in self.exemplars if e.box and not e.positive)
+
+    def asked(self) -> ConceptState:
+        """Return the concept with a question to the model in place of its finding."""
+        if not self.text and not any(e.positive for e in self.exemplars):
+            return replace(self, finding=None)
+        return replace(self, finding=Finding(self.finding))
+
+
+@dataclass(frozen=True)
 class Settings:
-    """How logits become masks, for all instances; a change never asks the model.
+    """How scores and logits become masks, for all instances; a change never asks the model.
 
     Attributes
     ----------
@@ -165,11 +208,14 @@ class Settings:
         Largest hole that is filled, in pixels of the original image.
     min_area : int
         Smallest island that stays, in pixels of the original image.
+    score_threshold : float
+        Of new concepts.
     """
 
     mask_threshold: float = 0.5
     fill_holes: int = 0
     min_area: int = 0
+    score_threshold: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -182,6 +228,9 @@ class State:
     selected: int | None = None
     settings: Settings = field(default_factory=Settings)
     classes: tuple[str, ...] = ()
+    concepts: tuple[ConceptState, ...] = ()
+    concept: int | None = None
+    next_concept_id: int = 1
     next_object_id: int = 1
     next_prompt_id: int = 1
 
@@ -193,6 +242,26 @@ class State:
         known = ", ".join(str(i.object_id) for i in self.instances) or "none"
         message = f"there is no object with object_id {object_id}; there are: {known}"
         raise NotFoundError(message)
+
+    def concept_of(self, concept_id: int) -> ConceptState:
+        """Return the concept with this id, or raise ``NotFoundError``."""
+        for concept in self.concepts:
+            if concept.concept_id == concept_id:
+                return concept
+        known = ", ".join(f"{c.concept_id} ({c.name})" for c in self.concepts) or "none"
+        message = f"there is no concept with concept_id {concept_id}; there are: {known}"
+        raise NotFoundError(message)
+
+    def put_concept(self, concept: ConceptState) -> State:
+        """Return the state with this concept in the place of the one with its id, or added at the end."""
+        if all(c.concept_id != concept.concept_id for c in self.concepts):
+            return replace(self, concepts=(*self.concepts, concept))
+        swapped = tuple(concept if c.concept_id == concept.concept_id else c for c in self.concepts)
+        return replace(self, concepts=swapped)
+
+    def named(self, label: str) -> State:
+        """Return the state with a class name on offer."""
+        return self if not label or label in self.classes else replace(self, classes=(*self.classes, label))
 
     def owner(self, what: str, prompt_id: int) -> InstanceState:
         """Return the instance that holds a point or stroke; ``what`` is "point" or "stroke"."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SAID = ("points", "box_prompts", "selected")
+_SAID = ("points", "box_prompts", "selected", "text")
 
 
 def _bundled(name: str) -> str:
@@ -72,6 +72,8 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
         to replace them. (``boxes`` are the tight boxes of the masks.)
     selected : int or None
         The ``object_id`` of the selected instance. Observable; assign to select.
+    text : str
+        The words of the active concept. Observable; assign a phrase to find every instance of it.
     """
 
     _esm = _bundled("widget.js")
@@ -82,6 +84,7 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
     points = Said("set_points", "points")
     box_prompts = Said("set_boxes", "boxes")
     selected = Said("select", "object_id")
+    text = Said("set_text", "text")
     opacity = traitlets.Float(0.5, min=0, max=1).tag(sync=True)
     outline = traitlets.Bool(False).tag(sync=True)  # noqa: FBT003
     height = traitlets.Int(520, min=120).tag(sync=True)
@@ -109,7 +112,7 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
         said = {name: self.held(name) for name in _SAID}
         super().__init__(_image=info, _preview=preview, height=height, opacity=opacity, outline=outline, **said)
         _take_the_subshell_asked_for(self.comm)
-        self._encoding = False
+        self._phase = "idle"
         self._stills = Stills(lambda: still(self._live))
         with self._live.lock:
             self._shown = View.of(self._live)
@@ -165,10 +168,10 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
             self._stills.outdated()
         self._tell()
 
-    def progressed(self, fraction: float | None) -> None:
-        """Send how far encoding is, and that it is over."""
-        self._encoding = fraction is not None
-        self.send(envelope("progress", self._shown.rev, status(fraction, encoding=self._encoding)))
+    def progressed(self, phase: str, fraction: float | None) -> None:
+        """Send how far encoding or detecting is, and that it is over."""
+        self._phase = phase
+        self.send(envelope("progress", self._shown.rev, status(phase, fraction)))
 
     def failed(self, error: Exception) -> None:
         """Send an error of the model; whoever cancelled knows, and the instance says so."""
@@ -218,7 +221,7 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
             return
         with self._live.lock:
             if request.type == "hello":
-                payload, buffers = self._shown.snapshot(encoding=self._encoding)
+                payload, buffers = self._shown.snapshot(self._phase)
                 self.send(envelope("snapshot", self._shown.rev, payload, self._request()), buffers)
                 return
             if request.type == "command":

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sam3_widget.errors import ProtocolError
-from sam3_widget.session import score_of
+from sam3_widget.results import members_of, note_of, score_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sam3_widget.core.runs import RunLengths
-    from sam3_widget.core.state import InstanceState
+    from sam3_widget.core.state import ConceptState, InstanceState
     from sam3_widget.live import LiveDocument
 
 VERSION = 1
@@ -27,8 +27,8 @@ _ADVICE = {
     "points": "This model takes no clicks",
     "boxes": "This model takes no boxes",
     "mask_prompt": "This model takes no masks",
-    "text": "Text prompts need a model like SAM 3",
-    "exemplars": "Exemplars need a model like SAM 3",
+    "text": 'Finding things by name takes SAM 3: load_model("sam3")',
+    "exemplars": 'Finding things by example takes SAM 3: load_model("sam3")',
     "video": "Video needs a model like SAM 3",
 }
 
@@ -105,21 +105,24 @@ class View:
                 },
                 "selected": state.selected,
                 "classes": list(state.classes),
+                "concepts": [_concept(document, c) for c in state.concepts],
+                "concept": state.concept,
                 "settings": {
                     "mask_threshold": state.settings.mask_threshold,
                     "fill_holes": state.settings.fill_holes,
                     "min_area": state.settings.min_area,
+                    "score_threshold": state.settings.score_threshold,
                 },
                 "history": {"undo": undo, "redo": redo},
             },
-            instances={i.object_id: _instance(i, masks[i.object_id]) for i in state.instances},
+            instances={i.object_id: _instance(document, i, masks[i.object_id]) for i in state.instances},
             masks=masks,
         )
 
-    def snapshot(self, *, encoding: bool = False) -> tuple[dict[str, Any], list[bytes]]:
+    def snapshot(self, phase: str = "idle") -> tuple[dict[str, Any], list[bytes]]:
         """Return the whole view as a payload with buffers; later news of the status comes as progress."""
         instances = [{**told, "mask": k} for k, told in enumerate(self.instances.values())]
-        told = {**self.common, "instances": instances, "status": status(None, encoding=encoding)}
+        told = {**self.common, "instances": instances, "status": status(phase, None)}
         return told, [m.to_bytes() for m in self.masks.values()]
 
     def since(self, base: View) -> tuple[dict[str, Any], list[bytes]]:
@@ -147,12 +150,32 @@ class View:
         return payload, buffers
 
 
-def status(fraction: float | None, *, encoding: bool) -> dict[str, Any]:
+def status(phase: str, fraction: float | None) -> dict[str, Any]:
     """Return what the model does; a decode is too short for words, the pending instance says that it runs."""
-    return {"phase": "encoding" if encoding else "idle", "fraction": fraction, "cancellable": encoding}
+    return {"phase": phase, "fraction": fraction, "cancellable": phase != "idle"}
 
 
-def _instance(state: InstanceState, mask: RunLengths) -> dict[str, Any]:
+def _concept(document: LiveDocument, concept: ConceptState) -> dict[str, Any]:
+    shown, failed = concept.shown, concept.finding.error if concept.finding else None
+    return {
+        "concept_id": concept.concept_id,
+        "text": concept.text,
+        "color": concept.color,
+        "count": len(members_of(document, concept)),
+        "presence": round(shown.presence, 4) if shown else None,
+        "score_threshold": concept.score_threshold,
+        "pending": concept.pending,
+        "error": str(failed) if failed else None,
+        "note": note_of(document, concept),
+        "at": concept.at,
+        "exemplars": [
+            {"exemplar_id": e.exemplar_id, "positive": int(e.positive), "box": e.box, "point": e.point}
+            for e in concept.exemplars
+        ],
+    }
+
+
+def _instance(document: LiveDocument, state: InstanceState, mask: RunLengths) -> dict[str, Any]:
     score = score_of(state)
     failed = state.answer.error if state.answer else None
     return {
@@ -172,4 +195,6 @@ def _instance(state: InstanceState, mask: RunLengths) -> dict[str, Any]:
         "box": state.box.xyxy if state.box else None,
         "strokes": [[s.stroke_id, int(s.positive)] for s in state.strokes],
         "imported": state.imported is not None,
+        "concept_id": state.concept_id,
+        "note": document.note(state),
     }

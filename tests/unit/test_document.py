@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam3_widget.core.document import LIMIT, Document
+from sam3_widget.core.matching import settle
 from sam3_widget.core.runs import RunLengths
 from sam3_widget.core.state import State
 from sam3_widget.errors import InvalidPromptError, LockedError, NotFoundError, Sam3WidgetError
@@ -50,6 +51,15 @@ COMMANDS = st.one_of(
         ),
     ),
     st.tuples(st.just("choose_candidate"), st.fixed_dictionaries({"object_id": ids, "index": st.integers(0, 2)})),
+    st.tuples(
+        st.sampled_from(["add_concept", "set_text"]),
+        st.fixed_dictionaries({"text": st.sampled_from(["cup", "dog", ""]), "at": st.none() | st.tuples(xs, ys)}),
+    ),
+    st.tuples(st.just("remove_concept"), st.fixed_dictionaries({"concept_id": ids})),
+    st.tuples(st.just("add_exemplar"), st.fixed_dictionaries({"box": box, "positive": flags, "concept_id": ids})),
+    st.tuples(st.just("add_exemplar_point"), st.fixed_dictionaries({"x": xs, "y": ys, "positive": flags})),
+    st.tuples(st.sampled_from(["flip_exemplar", "remove_exemplar"]), st.fixed_dictionaries({"exemplar_id": ids})),
+    st.tuples(st.just("set_score_threshold"), st.fixed_dictionaries({"value": st.floats(0, 1), "concept_id": ids})),
     st.tuples(st.just("reset"), st.just({})),
 )
 MOVES = st.lists(COMMANDS | st.tuples(st.sampled_from(["undo", "redo", "select"]), ids), max_size=25)
@@ -76,6 +86,19 @@ def play(doc, moves):
         for instance in doc.state.instances:
             if instance.pending:
                 instance.answer.write(np.zeros((3, 4, 4), np.float32), (0.9, 0.8, 0.7))
+        for concept in doc.state.concepts:
+            if concept.pending:
+                masks = np.kron(np.eye(4), np.ones((1, 2, 2))).reshape(4, 2, 8).repeat(3, 1) * 16 - 8
+                places = {e.exemplar_id: (1.0, 1.0, 9.0, 9.0) for e in concept.exemplars}
+                scores = np.array([0.9, 0.8, 0.6, 0.2], np.float32)
+                concept.finding.write(masks.astype(np.float32), scores, 0.9, masks[0], places)
+        before = doc.state
+        doc.amend(lambda state: settle(state, lambda _, size: np.zeros(size, bool)))
+        touched = {i.object_id for i in before.instances if i.touched}
+        assert touched <= {i.object_id for i in doc.state.instances}
+        settled = doc.state
+        doc.amend(lambda state: settle(state, lambda _, size: np.zeros(size, bool)))
+        assert doc.state == settled
 
 
 @given(MOVES, COMMANDS)
@@ -120,8 +143,13 @@ def test_ids_are_unique_and_the_selection_exists(moves):
     found = [i.object_id for i in doc.state.instances]
     assert len(set(found)) == len(found)
     assert doc.state.selected in {None, *found}
+    concepts = [c.concept_id for c in doc.state.concepts]
+    assert len(set(concepts)) == len(concepts)
+    assert doc.state.concept in {None, *concepts}
+    assert {i.concept_id for i in doc.state.instances} <= {None, *concepts}
     prompts = [p.point_id for i in doc.state.instances for p in i.points]
     prompts += [s.stroke_id for i in doc.state.instances for s in i.strokes]
+    prompts += [e.exemplar_id for c in doc.state.concepts for e in c.exemplars]
     assert len(set(prompts)) == len(prompts)
     assert all(p.object_id == i.object_id for i in doc.state.instances for p in i.points)
     assert not any(i.empty for i in doc.state.instances)

@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-from sam3_widget.core.state import Answer
+from sam3_widget.core.answers import Answer
 from sam3_widget.engine import Engine, engine_of
 from sam3_widget.errors import CancelledError, ModelError, UnsupportedError
 from sam3_widget.live import LiveDocument
@@ -29,9 +29,9 @@ class Watcher:
     def changed(self):
         self.revisions.append(self.live.revision)
 
-    def progressed(self, fraction):
+    def progressed(self, phase, fraction):
         self.fractions.append(fraction)
-        if fraction is None:
+        if phase == "idle":
             self.idle.set()
 
     def failed(self, error):
@@ -338,16 +338,16 @@ def test_undo_and_redo_ask_again_for_what_failed(live, model):
 
 
 def test_a_question_taken_back_and_asked_again_is_answered(live, model, monkeypatch):
-    asked = live.prompts_of
+    asked = live.question_of
 
     def back_and_forth(object_id, answer):
-        monkeypatch.setattr(live, "prompts_of", asked)
+        monkeypatch.setattr(live, "question_of", asked)
         live.run("undo", {}, wait=False)
         found = asked(object_id, answer)
         live.run("redo", {}, wait=False)
         return found
 
-    monkeypatch.setattr(live, "prompts_of", back_and_forth)
+    monkeypatch.setattr(live, "question_of", back_and_forth)
     click(live, 20, 20)
     assert area(live) > 50
 

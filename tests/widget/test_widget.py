@@ -16,6 +16,8 @@ from sam3_widget.errors import InvalidPromptError, ModelError, NotFoundError
 from tests.toy import ToyModel
 
 IMAGE = np.full((60, 80, 3), 128, np.uint8)
+SPOTS = IMAGE.copy()
+SPOTS[5:25, 5:25, 0] = SPOTS[5:25, 40:60, 1] = SPOTS[40:50, 40:55, 0] = 250
 
 
 class FrontEnd:
@@ -67,7 +69,8 @@ class FrontEnd:
     def settle(self):
         live = self.widget._live
         with live.lock:
-            assert live.lock.wait_for(lambda: not any(i.pending for i in live.state.instances), 30)
+            asked = lambda: [*live.state.instances, *live.state.concepts]  # noqa: E731 - read anew each time
+            assert live.lock.wait_for(lambda: not any(one.pending for one in asked()), 30)
 
     def agrees(self):
         """Tell whether what the view knows is what Python holds."""
@@ -94,8 +97,13 @@ def test_hello_is_answered_by_a_snapshot(view):
     assert view.rev == 0
     assert view.state["image"]["width"] == 80
     assert view.state["model"]["capabilities"]["boxes"] is True
-    assert set(view.state["model"]["advice"]) == {"text", "exemplars", "video"}
-    assert view.state["settings"] == {"mask_threshold": 0.5, "fill_holes": 0, "min_area": 0}
+    assert set(view.state["model"]["advice"]) == {"video"}
+    assert view.state["settings"] == {
+        "mask_threshold": 0.5,
+        "fill_holes": 0,
+        "min_area": 0,
+        "score_threshold": 0.5,
+    }
 
 
 def test_a_command_changes_python_and_the_view_alike(view, widget):
@@ -194,6 +202,44 @@ def test_a_late_view_gets_the_whole_state(view, widget):
     assert late.agrees()
 
 
+def test_concept_of_the_browser_is_python_s_and_the_other_way_round():
+    widget = Sam3Widget(SPOTS, model=ToyModel())
+    view = FrontEnd(widget)
+    view.request("hello", {})
+    seen = []
+    widget.observe(lambda change: seen.append(change["new"]), "text")
+    view.command("add_concept", text="red")
+    assert (widget.text, seen) == ("red", ["red"])
+    assert view.agrees()
+    told = view.state["concepts"][0]
+    assert (told["count"], told["presence"], told["pending"], told["note"]) == (2, 0.9, False, None)
+    assert {i["concept_id"] for i in view.state["instances"]} == {told["concept_id"]}
+    widget.text = "green"
+    assert widget.labels == ["green"]
+    assert view.agrees()
+    assert view.state["concepts"][0]["text"] == "green"
+    view.command("add_exemplar", box=[38, 3, 62, 27], positive=False)
+    assert len(widget.masks) == 0
+    assert view.state["concepts"][0]["note"] == "Everything found was excluded or removed"
+    assert view.state["concepts"][0]["exemplars"][0]["box"] == (38, 3, 62, 27)
+    view.command("select_concept", concept_id=None)
+    assert (widget.text, view.state["concept"]) == ("", None)
+    content = view.command("set_score_threshold", value=7)
+    assert content["type"] == "error"
+
+
+def test_detection_is_told_as_it_goes():
+    model = ToyModel()
+    widget = Sam3Widget(SPOTS, model=model)
+    view = FrontEnd(widget)
+    view.command("add_concept", text="red")
+    with widget._live.lock:
+        assert widget._live.lock.wait_for(lambda: not widget._live.state.concepts[0].pending, 30)
+    told = [c["payload"] for c, _ in view.sent if c["type"] == "progress"]
+    assert {"phase": "detecting", "fraction": 0.5, "cancellable": True} in told
+    assert {"phase": "idle", "fraction": None, "cancellable": False} in told
+
+
 coordinates = st.tuples(st.integers(0, 79), st.integers(0, 59))
 REQUESTS = st.lists(
     st.one_of(
@@ -203,6 +249,10 @@ REQUESTS = st.lists(
         st.builds(lambda at: ("add_stroke", {"path": [at], "radius": 5}), coordinates),
         st.builds(lambda v: ("set_mask_threshold", {"value": v}), st.sampled_from([0.2, 0.5, 0.9])),
         st.builds(lambda i: ("select", {"object_id": i}), st.none() | st.integers(1, 3)),
+        st.builds(lambda t: ("add_concept", {"text": t}), st.sampled_from(["red", "spot"])),
+        st.builds(lambda v: ("set_score_threshold", {"value": v}), st.sampled_from([0.5, 0.9])),
+        st.builds(lambda at, p: ("add_exemplar_point", {"x": at[0], "y": at[1], "positive": p}),
+                  coordinates, st.booleans()),
         st.builds(lambda n: (n, {}), st.sampled_from(["undo", "undo", "redo", "reset"])),
     ),
     max_size=10,
@@ -212,7 +262,7 @@ REQUESTS = st.lists(
 @given(REQUESTS)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_any_requests_leave_view_and_python_in_step(requests):
-    view = FrontEnd(Sam3Widget(IMAGE, model=ToyModel()))
+    view = FrontEnd(Sam3Widget(SPOTS, model=ToyModel()))
     view.request("hello", {})
     for name, args in requests:
         view.command(name, **args)

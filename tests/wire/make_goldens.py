@@ -75,11 +75,16 @@ def case(name: str, runs: RunLengths, rows: list[str] | None) -> dict[str, objec
 
 def messages() -> dict[str, object]:
     """Return a snapshot, a patch upon it, and the snapshot that the two make."""
-    document = LiveDocument(np.full((48, 64, 3), 90, np.uint8), ToyModel(), classes=["cup"])
+    image = np.full((48, 64, 3), 90, np.uint8)
+    image[2:10, 2:12, 0] = image[30:40, 40:60, 0] = image[30:40, 2:12, 1] = 220
+    document = LiveDocument(image, ToyModel(), classes=["cup"])
     document.run("add_point", {"x": 20, "y": 20})
     document.run("add_box", {"box": (30, 5, 50, 25)})
     document.run("add_point", {"x": 50, "y": 40})
+    document.run("add_concept", {"text": "red"})
     before = View.of(document)
+    document.run("add_exemplar", {"box": (38, 28, 62, 42), "positive": False})
+    document.run("add_concept", {"text": "green"})
     document.run("set_label", {"object_id": 1, "label": "saucer"})
     document.run("remove_object", {"object_id": 2})
     document.run("add_point", {"x": 52, "y": 40, "positive": False, "object_id": 3})
