@@ -9,21 +9,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sam3_widget.batch import Segmentation, segment_batch
+    from sam3_widget.jobs import Job
     from sam3_widget.models.catalog import list_models, load_model, unload_model
     from sam3_widget.results import Concept, Instance
     from sam3_widget.session import Session
     from sam3_widget.widget.image import Sam3Widget
 
 __version__ = "0.1.0"
-__all__ = ["Concept", "Instance", "Sam3Widget", "Session", "list_models", "load_model", "unload_model"]
+__all__ = [
+    "Concept",
+    "Instance",
+    "Job",
+    "Sam3Widget",
+    "Segmentation",
+    "Session",
+    "list_models",
+    "load_model",
+    "segment_batch",
+    "unload_model",
+]
 
 _HOMES = {
     "Concept": "sam3_widget.results",
     "Instance": "sam3_widget.results",
+    "Job": "sam3_widget.jobs",
     "Sam3Widget": "sam3_widget.widget.image",
+    "Segmentation": "sam3_widget.batch",
     "Session": "sam3_widget.session",
     "list_models": "sam3_widget.models.catalog",
     "load_model": "sam3_widget.models.catalog",
+    "segment_batch": "sam3_widget.batch",
     "unload_model": "sam3_widget.models.catalog",
 }
 

@@ -287,12 +287,13 @@ class LiveDocument:
 
     def _boxed(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the arguments of a click for a concept with the box of the concept's own instance under it."""
-        state, at = self.state, (args.get("x"), args.get("y"))
+        state, x, y = self.state, args.get("x"), args.get("y")
         concept = args.get("concept_id") or state.concept
-        inside = all(isinstance(v, (int, float)) for v in at) and 0 <= at[0] < state.width and 0 <= at[1] < state.height
-        if not inside or concept is None or "box" in args:
+        if concept is None or "box" in args or not isinstance(x, (int, float)) or not isinstance(y, (int, float)):
             return args
-        x, y = int(at[0]), int(at[1])
+        x, y = int(x), int(y)
+        if not (0 <= x < state.width and 0 <= y < state.height):  # the command will say so
+            return args
         here = [self.mask(i) for i in state.instances if i.concept_id == concept and i.visible]
         here = [mask for mask in here if mask.window(x, y, x + 1, y + 1).any()]
         smallest = min(here, key=lambda mask: mask.area, default=None)
