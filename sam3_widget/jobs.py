@@ -98,7 +98,11 @@ def _task(model: Model, index: int, job: Job) -> Task:
     image = Image.read(job.image)
     boxes = _rows(job.boxes, "boxes", "(x1, y1, x2, y2)", image, prompts.corners)
     points = _rows(
-        job.points, "points", "(x, y)", image, lambda row, width, height: prompts.position(*row, width, height)
+        job.points,
+        "points",
+        "(x, y)",
+        image,
+        lambda row, width, height: prompts.position(row[0], row[1], width, height),
     )
     labels = _labels(job.point_labels, len(points), "point_labels")
     level = masks.logit(_probability(job.mask_threshold, "mask_threshold"))
