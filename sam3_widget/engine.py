@@ -204,6 +204,10 @@ class Engine:
             with self.exclusive:
                 found = [_checked(c) for c in self.model.refine_many(embedding, questions)]
         except Exception as error:  # one instance's failure is not another's
+            if len(asked) > 1:
+                for key, answer in asked.items():
+                    self._refine(client, desk, embedding, {key: answer})
+                return
             log.exception("%s failed", self.model.name)
             self._fail(client, set(asked), error)
             return

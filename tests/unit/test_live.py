@@ -427,6 +427,51 @@ def test_embeddings_used_longest_ago_go_first():
     assert model.encoded == 4
 
 
+def test_older_embeddings_give_back_what_can_be_made_again_before_they_go():
+    class Growing(ToyModel):
+        def refine(self, embedding, prompts, previous=None):
+            embedding.nbytes = 3 * IMAGE.nbytes
+            embedding.trim = lambda: setattr(embedding, "nbytes", IMAGE.nbytes)
+            return super().refine(embedding, prompts, previous)
+
+    model = Growing()
+    engine = vars(model)["_engine"] = Engine(model, cache_bytes=4 * IMAGE.nbytes)
+    for k in range(2):
+        click(LiveDocument(IMAGE + k, model), 20, 20)
+    engine.close()  # so that nothing is under way
+    assert [e.nbytes // IMAGE.nbytes for e in engine._embeddings.values()] == [1, 3]
+    assert model.encoded == 2
+
+
+def test_a_model_that_decodes_batches_is_asked_for_as_many_as_it_takes(model, live, monkeypatch):
+    model.batch = 3
+    sizes = []
+
+    def refine_many(embedding, questions):
+        sizes.append(len(questions))
+        return ToyModel.refine_many(model, embedding, questions)
+
+    monkeypatch.setattr(model, "refine_many", refine_many)
+    live.run("set_points", {"points": [(20 * k, 20, True, k) for k in range(1, 6)]})
+    assert sizes == [3, 2]
+    assert all(i.answer.done for i in live.state.instances)
+
+
+def test_one_instance_failing_in_a_batch_is_not_another_failing(model, live):
+    model.batch = 3
+    model.fails = RuntimeError("once")
+    live.run("set_points", {"points": [(20 * k, 20, True, k) for k in range(1, 4)]})
+    assert all(i.answer.done for i in live.state.instances)
+
+
+def test_a_click_after_the_engine_was_closed_says_so_and_is_kept(live):
+    click(live, 20, 20)
+    live.engine.close()
+    with pytest.raises(ModelError, match="unloaded"):
+        click(live, 60, 20)
+    assert len(live.state.instances) == 2
+
+
 def test_the_interpreter_ends_while_an_image_is_being_encoded():
     script = """
 import numpy as np
