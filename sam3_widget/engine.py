@@ -133,7 +133,7 @@ class Engine:
             desk.cancelled, desk.prepare = True, False
             dropped, desk.wanted = desk.wanted, {}
         if dropped:
-            client.failed(dropped, CancelledError("cancelled: the next click goes on from here"))
+            client.failed(dropped, CancelledError("cancelled: the next click, or the same words again, goes on from here"))
 
     def close(self) -> None:
         """Stop at the model's next step and wait until the worker has ended."""

@@ -4,6 +4,8 @@ import type { Box, Polarity, State } from "./state";
 import { instanceOf } from "./state";
 
 type Target = { object_id: number | null };
+/** Without an id it is the active concept; where none is active, a new one. */
+type ConceptTarget = { concept_id?: number };
 type Drag = { gesture?: string };
 
 export interface CommandArgs {
@@ -21,6 +23,15 @@ export interface CommandArgs {
   set_locked: { object_id: number; locked: boolean };
   remove_object: { object_id: number };
   select: { object_id: number | null };
+  add_concept: { text: string };
+  set_text: ConceptTarget & { text: string };
+  remove_concept: { concept_id: number };
+  select_concept: { concept_id: number | null };
+  set_score_threshold: ConceptTarget & Drag & { value: number };
+  add_exemplar: ConceptTarget & { box: Box; positive: boolean };
+  add_exemplar_point: ConceptTarget & { x: number; y: number; positive: boolean };
+  remove_exemplar: { exemplar_id: number };
+  flip_exemplar: { exemplar_id: number };
   set_mask_threshold: Drag & { value: number };
   set_fill_holes: Drag & { area: number };
   set_min_area: Drag & { area: number };
@@ -32,16 +43,17 @@ export interface CommandArgs {
 export type CommandName = keyof CommandArgs;
 export type Command = { [N in CommandName]: { name: N; args: CommandArgs[N] } }[CommandName];
 export type AddCommand = Extract<Command, { name: "add_point" | "add_box" | "add_stroke" }>;
+export type ShowCommand = Extract<Command, { name: "add_exemplar" | "add_exemplar_point" }>;
 
 /** A command that the kernel has not answered. */
 export interface Pending {
   key: string;
   command: Command;
-  /** Key of the command whose new object this one belongs to: it waits until that object has an id. */
+  /** Key of the command whose new object or concept this one belongs to: it waits until that has an id. */
   after?: string;
 }
 
-/** The object that the next prompt goes to; `newFrom` names the pending command that makes it. */
+/** What the next prompt goes to, an object or a concept; `newFrom` names the pending command that makes it. */
 export type Selection = number | null | { newFrom: string };
 
 export interface DrawnPoint {
@@ -67,6 +79,15 @@ export interface Prompts {
 
 function isAdd(command: Command): command is AddCommand {
   return command.name === "add_point" || command.name === "add_box" || command.name === "add_stroke";
+}
+
+export function isShow(command: Command): command is ShowCommand {
+  return command.name === "add_exemplar" || command.name === "add_exemplar_point";
+}
+
+function aimed(command: AddCommand | ShowCommand, id: number | null): Command {
+  if (!isShow(command)) return { ...command, args: { ...command.args, object_id: id } } as AddCommand;
+  return id === null ? command : ({ ...command, args: { ...command.args, concept_id: id } } as ShowCommand);
 }
 
 /** What is selected once the kernel has carried out everything asked of it so far. */
@@ -127,6 +148,8 @@ export interface Answer {
   /** Ids of the instances in the answer, new ones last. */
   instances: number[];
   selected: number | null;
+  /** The active concept. */
+  concept: number | null;
 }
 
 /** Sends commands, remembers them until they are answered, and holds those that need an id yet to come. */
@@ -160,11 +183,9 @@ export class Commands {
     return this.#dispatch(this.#key(), command);
   }
 
-  /** Gives a prompt to what is selected, also when that object is only being made. */
-  async add(command: AddCommand, target: Selection): Promise<boolean> {
-    if (target === null || typeof target === "number") {
-      return this.run({ ...command, args: { ...command.args, object_id: target } } as AddCommand);
-    }
+  /** Gives a prompt to the object, or the exemplar to the concept, also when that is only being made. */
+  async add(command: AddCommand | ShowCommand, target: Selection): Promise<boolean> {
+    if (target === null || typeof target === "number") return this.run(aimed(command, target));
     const key = this.#key();
     this.#pending.set(key, { key, command, after: target.newFrom });
     this.#onChange();
@@ -181,7 +202,7 @@ export class Commands {
     try {
       const answer = await this.#send(command);
       this.#pending.delete(key);
-      this.#release(key, answer.selected ?? answer.instances.at(-1) ?? null);
+      this.#release(key, answer);
       return true;
     } catch (error) {
       this.#pending.delete(key);
@@ -195,14 +216,16 @@ export class Commands {
     }
   }
 
-  #release(key: string, objectId: number | null): void {
+  #release(key: string, { selected, instances, concept }: Answer): void {
+    const objectId = selected ?? instances.at(-1) ?? null;
     for (const held of [...this.#pending.values()]) {
-      if (held.after !== key) continue;
-      const command = { ...held.command, args: { ...held.command.args, object_id: objectId } } as Command;
+      const { command } = held;
+      if (held.after !== key || !(isAdd(command) || isShow(command))) continue;
+      const id = isAdd(command) ? objectId : concept;
       this.#pending.delete(held.key);
-      void this.#dispatch(held.key, command);
-      // Without an id each would make an object of its own; the first makes one, the others wait for it.
-      if (objectId === null) {
+      void this.#dispatch(held.key, aimed(command, id));
+      // Without an id each would make one of its own; the first makes it, the others wait for it.
+      if (id === null) {
         for (const other of this.#pending.values()) if (other.after === key) other.after = held.key;
         return;
       }

@@ -8,13 +8,16 @@ import {
   promptsOf,
   selectionOf,
 } from "./commands";
+import { ConceptEditor, type Mode } from "./concepteditor";
 import type { Connection } from "./connection";
+import { hitExemplar } from "./exemplars";
 import type { Intents, Tool } from "./gestures";
-import { boxOf, hitPrompt, type PromptRef, type Target } from "./markers";
+import { hitPrompt, type PromptRef, type Target } from "./markers";
+import { Pen } from "./pen";
 import type { Draft } from "./stage";
 import { type Box, type Instance, instanceOf, topmostAt } from "./state";
 import { type Path, simplify } from "./strokes";
-import type { Spot, Viewport } from "./viewport";
+import { round, roundBox, type Spot, type Viewport } from "./viewport";
 
 export interface EditorHost {
   /** Says something in words, in the status bar and to a screen reader. */
@@ -32,11 +35,11 @@ export class Editor implements Intents {
   chosen: PromptRef | null = null;
   draft: Draft | null = null;
   hovered: Spot | null = null;
-  /** Image position of the keyboard's cursor; null until an arrow key is used. */
-  cursor: Spot | null = null;
+  readonly concepts: ConceptEditor;
+  #pen: Pen;
   #pointer: Spot = { x: -1, y: -1 };
-  #corner: Spot | null = null;
-  #stroke: { path: Path; positive: boolean } | null = null;
+  /** The next click starts an object, whatever is there: it was asked for. */
+  #fresh = false;
   #connection: Connection;
   #commands: Commands;
   #viewport: Viewport;
@@ -47,6 +50,8 @@ export class Editor implements Intents {
     this.#commands = commands;
     this.#viewport = viewport;
     this.#host = host;
+    this.#pen = new Pen(viewport, this);
+    this.concepts = new ConceptEditor(connection, commands, host);
   }
 
   get #state() {
@@ -67,37 +72,60 @@ export class Editor implements Intents {
     return promptsOf(this.#state, this.#commands.pending, this.selection);
   }
 
+  get #showing(): boolean {
+    return this.concepts.mode === "concept";
+  }
+
+  /** Image position of the keyboard's cursor while it is in use. */
+  get cursor(): Spot | null {
+    return this.#pen.cursor;
+  }
+
   get canClick(): boolean {
     return this.#state?.model.capabilities.points !== false;
   }
 
   get canDrawBoxes(): boolean {
-    return this.#state?.model.capabilities.boxes !== false;
+    return this.#showing || this.#state?.model.capabilities.boxes !== false;
   }
 
   /** The chosen prompt may be gone: undone, or removed in another view. */
   refresh(): void {
+    if (this.selection !== null) this.#fresh = false;
     const { chosen, selected } = this;
-    if (chosen === null) return;
-    const there =
-      chosen.kind === "point"
-        ? selected?.points.some(([id]) => id === chosen.id)
-        : chosen.kind === "stroke"
-          ? selected?.strokes.some(([id]) => id === chosen.id)
-          : selected?.object_id === chosen.objectId && selected.box !== null;
-    if (!there) this.chosen = null;
+    if (chosen !== null && !this.#isThere(chosen, selected)) this.chosen = null;
+  }
+
+  #isThere(prompt: PromptRef, selected: Instance | null): boolean {
+    if (prompt.kind === "point") return selected?.points.some(([id]) => id === prompt.id) ?? false;
+    if (prompt.kind === "stroke") return selected?.strokes.some(([id]) => id === prompt.id) ?? false;
+    if (prompt.kind === "box") return selected?.object_id === prompt.objectId && selected.box !== null;
+    return this.concepts.active?.exemplars.some(({ exemplarId }) => exemplarId === prompt.id) ?? false;
   }
 
   // What the pointer means.
 
   hit(css: Spot): Target | null {
-    return hitPrompt(this.prompts, this.selected?.object_id ?? null, this.#viewport, css);
+    const prompt = this.#showing
+      ? null
+      : hitPrompt(this.prompts, this.selected?.object_id ?? null, this.#viewport, css);
+    if (prompt !== null) return prompt;
+    // The edge of an exemplar runs along what a click in object mode is for.
+    const exemplars = this.concepts.active?.exemplars ?? [];
+    const id = hitExemplar(exemplars, this.#viewport, css, this.#showing);
+    return id === null ? null : { kind: "exemplar", id };
   }
 
   click(at: Spot, positive: boolean): void {
-    if (this.tool === "box") return this.#setCorner(at);
+    if (this.tool === "box") return this.#pen.corner(at, positive);
     if (!this.#live()) return;
     if (!this.canClick) return this.#host.say(this.#advice("points"));
+    if (this.#showing) {
+      this.chosen = null;
+      return this.concepts.show({ name: "add_exemplar_point", args: { ...round(at), positive } });
+    }
+    const there = positive && !this.#fresh && this.selection === null ? this.#objectAt(at) : null;
+    if (there !== null) return this.select(there.object_id);
     this.#add({ name: "add_point", args: { ...round(at), positive, object_id: null } }, at, positive);
   }
 
@@ -109,7 +137,10 @@ export class Editor implements Intents {
   }
 
   choose(target: Target): void {
-    this.chosen = target.kind === "point" ? target : { kind: "box", objectId: target.objectId };
+    this.chosen =
+      target.kind === "box"
+        ? { kind: "box", objectId: target.objectId }
+        : { kind: target.kind, id: target.id };
     this.#host.changed();
   }
 
@@ -117,10 +148,30 @@ export class Editor implements Intents {
     this.#run({ name: "move_point", args: { point_id: pointId, ...round(to) } });
   }
 
-  addBox(box: Box): void {
+  drawBox(box: Box, positive: boolean): boolean {
+    const refused = this.#refusalOfBox(positive);
+    if (refused === null) this.setDraft({ kind: this.#showing ? "exemplar" : "box", box, positive });
+    else this.#host.say(refused);
+    return refused === null;
+  }
+
+  addBox(box: Box, positive: boolean): void {
     if (!this.#live()) return;
-    if (!this.canDrawBoxes) return this.#host.say(this.#advice("boxes"));
-    this.#add({ name: "add_box", args: { box: roundBox(box), object_id: null } }, null, true);
+    const refused = this.#refusalOfBox(positive);
+    if (refused !== null) return this.#host.say(refused);
+    this.chosen = null;
+    if (this.#showing) this.concepts.show({ name: "add_exemplar", args: { box: roundBox(box), positive } });
+    else this.#add({ name: "add_box", args: { box: roundBox(box), object_id: null } }, null, true);
+  }
+
+  /** The kernel has no box that excludes a part of one object: what cannot be meant is not taken for another. */
+  #refusalOfBox(positive: boolean): string | null {
+    if (this.#showing) return this.concepts.refusal(positive);
+    if (!this.canDrawBoxes) return this.#advice("boxes");
+    if (positive) return null;
+    return this.concepts.canShow
+      ? "A box of one object can only include. To exclude things like this, switch to concept mode (C) and right-drag."
+      : "A box of one object can only include. Right-click what it should not hold.";
   }
 
   changeBox(objectId: number, box: Box): void {
@@ -138,6 +189,10 @@ export class Editor implements Intents {
     );
   }
 
+  say(message: string): void {
+    this.#host.say(message);
+  }
+
   setDraft(draft: Draft | null): void {
     this.draft = draft;
     this.#host.changed();
@@ -147,9 +202,9 @@ export class Editor implements Intents {
     this.hovered = css === null ? null : this.#viewport.toImage(css.x, css.y);
     // Browsers repeat a resting pointer's place after a layout; that must not take the keyboard's cursor away.
     const { x, y } = css ?? this.#pointer;
-    if (x !== this.#pointer.x || y !== this.#pointer.y) this.cursor = null;
+    if (x !== this.#pointer.x || y !== this.#pointer.y) this.#pen.cursor = null;
     this.#pointer = { x, y };
-    if (this.#corner !== null && this.hovered !== null) this.#draftFrom(this.#viewport.clamp(this.hovered));
+    if (this.hovered !== null) this.#pen.follow(this.#viewport.clamp(this.hovered));
     this.#host.changed();
   }
 
@@ -171,11 +226,34 @@ export class Editor implements Intents {
 
   // What keys and buttons mean.
 
+  /** The brush is for single objects. */
   setTool(tool: Tool, positive: boolean): void {
-    this.#drop();
+    this.#pen.drop();
     this.tool = tool;
     this.positive = positive;
+    if (tool === "brush") this.concepts.setMode("object");
     this.#host.changed();
+  }
+
+  setMode(mode: Mode): void {
+    if (!this.concepts.setMode(mode)) return;
+    this.#pen.drop();
+    this.chosen = null;
+    this.#fresh = false;
+    if (mode === "concept" && this.tool === "brush") this.setTool("point", true);
+  }
+
+  activate(conceptId: number | null): void {
+    this.chosen = null;
+    this.concepts.activate(conceptId);
+  }
+
+  chooseExemplar(id: number): void {
+    this.choose({ kind: "exemplar", id });
+  }
+
+  toggleMode(): void {
+    this.setMode(this.#showing ? "object" : "concept");
   }
 
   /** Of the chosen marker if there is one, else of the next clicks. */
@@ -183,18 +261,23 @@ export class Editor implements Intents {
     if (this.chosen?.kind === "point") {
       return this.#run({ name: "flip_point", args: { point_id: this.chosen.id } });
     }
+    if (this.chosen?.kind === "exemplar") return this.concepts.flipExemplar(this.chosen.id);
     this.positive = !this.positive;
-    const what =
-      this.tool === "brush" ? ["Brush paints", "Brush erases"] : ["Clicks include", "Clicks exclude"];
+    const what = this.tool === "brush" ? ["Brush paints", "Brush erases"] : this.#polarities();
     this.#host.say(what[this.positive ? 0 : 1] ?? "");
     this.#host.changed();
   }
 
+  #polarities(): string[] {
+    const what = this.#showing ? "Clicks and boxes" : "Clicks";
+    return [`${what} include`, `${what} exclude`];
+  }
+
   /** A brush that suits the picture, until a person chooses another. */
   startWith(width: number, height: number): void {
-    this.#drop();
+    this.#pen.drop();
+    this.#pen.cursor = null;
     this.chosen = null;
-    this.cursor = null;
     const fine = Math.max(3, Math.max(width, height) / 80);
     this.radius = Math.max(1, Math.round(Math.min(fine, Math.min(width, height) / 4)));
   }
@@ -212,12 +295,21 @@ export class Editor implements Intents {
 
   select(objectId: number | null): void {
     this.chosen = null;
+    this.#fresh = false;
     if (this.selection !== objectId) this.#run({ name: "select", args: { object_id: objectId } });
   }
 
+  /** Of what clicks are for: an object, or in concept mode a concept. */
   startNew(): void {
+    if (this.#showing) return this.concepts.startNew();
     this.select(null);
+    this.#fresh = true;
     this.#host.say("The next click starts a new object");
+  }
+
+  startNewObject(): void {
+    this.setMode("object");
+    this.startNew();
   }
 
   /** Returns false when there is nothing to step through. */
@@ -266,6 +358,7 @@ export class Editor implements Intents {
     this.chosen = null;
     if (prompt.kind === "point") this.#run({ name: "remove_point", args: { point_id: prompt.id } });
     else if (prompt.kind === "box") this.#run({ name: "remove_box", args: { object_id: prompt.objectId } });
+    else if (prompt.kind === "exemplar") this.concepts.removeExemplar(prompt.id);
     else this.#run({ name: "remove_stroke", args: { stroke_id: prompt.id } });
   }
 
@@ -287,14 +380,16 @@ export class Editor implements Intents {
     else this.#host.say("There is nothing to redo.");
   }
 
-  /** One level back: drawing, prompt, object. Returns false when there is nothing left to leave. */
+  /** One level back: drawing, prompt, concept mode, object. Returns false when there is nothing left to leave. */
   back(): boolean {
-    if (this.#drop()) return true;
+    this.#fresh = false;
+    if (this.#pen.drop()) return true;
     if (this.chosen !== null) {
       this.chosen = null;
       this.#host.changed();
       return true;
     }
+    if (this.concepts.setMode("object")) return true;
     if (this.selection === null) return false;
     this.select(null);
     return true;
@@ -303,40 +398,17 @@ export class Editor implements Intents {
   // The keyboard's cursor.
 
   moveCursor(dx: number, dy: number, fast: boolean): void {
-    const { viewport } = this;
-    // One pixel of the picture, or of the screen where that is larger.
-    const step = Math.max(1, Math.round(1 / viewport.scale)) * (fast ? 10 : 1);
-    const from = this.cursor ?? this.#startingSpot();
-    this.cursor = viewport.clamp({ x: from.x + dx * step, y: from.y + dy * step });
-    if (this.#corner !== null) this.#draftFrom(this.cursor);
-    if (this.#stroke !== null) {
-      this.#stroke.path.push([this.cursor.x, this.cursor.y]);
-      this.#showStroke();
-    }
-    viewport.reveal(this.cursor);
+    this.#pen.move(dx, dy, fast);
     this.#host.moved();
   }
 
   enter(against: boolean): void {
-    if (this.cursor === null) {
-      this.cursor = this.#startingSpot();
-      return this.#host.changed();
-    }
-    const positive = against ? false : this.positive;
-    if (this.tool !== "brush") return this.click(this.cursor, positive);
-    if (this.#stroke === null) {
-      this.#stroke = { path: [[this.cursor.x, this.cursor.y]], positive };
-      this.#showStroke();
-      return this.#host.say("Stroke begun: arrow keys paint, Enter ends it");
-    }
-    const { path } = this.#stroke;
-    const kind = this.#stroke.positive;
-    this.#drop();
-    this.stroke(path, kind);
+    this.#pen.enter(against);
+    this.#host.changed();
   }
 
   zoom(factor: number): void {
-    const { viewport } = this;
+    const viewport = this.#viewport;
     const about = this.cursor ?? this.hovered;
     const at =
       about === null ? { x: viewport.width / 2, y: viewport.height / 2 } : viewport.toCss(about.x, about.y);
@@ -349,63 +421,24 @@ export class Editor implements Intents {
     this.#host.moved();
   }
 
-  get viewport(): Viewport {
-    return this.#viewport;
-  }
-
-  /** Where the pointer last was, else the middle of what is in view. */
-  #startingSpot(): Spot {
-    if (this.hovered !== null && this.#viewport.contains(this.hovered)) return this.hovered;
-    const { x1, y1, x2, y2 } = this.#viewport.visible();
-    return this.#viewport.clamp({ x: Math.floor((x1 + x2) / 2) + 0.5, y: Math.floor((y1 + y2) / 2) + 0.5 });
-  }
-
-  /** Two corners make a box, for those who do not drag. */
-  #setCorner(at: Spot): void {
-    if (!this.canDrawBoxes) return this.#host.say(this.#advice("boxes"));
-    if (this.#corner === null) {
-      this.#corner = at;
-      this.#draftFrom(at);
-      return this.#host.say("First corner set: now the opposite one");
-    }
-    const box = boxOf(this.#corner, at);
-    this.#drop();
-    if (box[2] - box[0] < 1 || box[3] - box[1] < 1) return this.#host.say("The box has no area.");
-    this.addBox(box);
-  }
-
-  #draftFrom(to: Spot): void {
-    if (this.#corner !== null) this.draft = { kind: "box", box: boxOf(this.#corner, to) };
-    this.#host.changed();
-  }
-
-  #showStroke(): void {
-    if (this.#stroke === null) return;
-    this.draft = { kind: "stroke", radius: this.radius, ...this.#stroke };
-    this.#host.changed();
-  }
-
-  /** Gives up what is half drawn. */
-  #drop(): boolean {
-    const had = this.#corner !== null || this.#stroke !== null;
-    this.#corner = null;
-    this.#stroke = null;
-    this.draft = null;
-    this.#host.changed();
-    return had;
-  }
-
   /** A prompt that takes away needs something to take away from. */
   #add(command: AddCommand, at: Spot | null, positive: boolean): void {
     let target = this.selection;
     if (target === null && !positive && at !== null && this.#state !== null) {
-      target = topmostAt(this.#state, at.x, at.y)?.object_id ?? null;
+      // A locked one says itself that it is locked.
+      target = (this.#objectAt(at) ?? topmostAt(this.#state, at.x, at.y))?.object_id ?? null;
       if (target === null) {
         return this.#host.say("Nothing to exclude here: select an object, or click on one.");
       }
     }
     this.chosen = null;
+    this.#fresh = false;
     void this.#commands.add(command, target);
+  }
+
+  /** What a click here can change. */
+  #objectAt({ x, y }: Spot): Instance | null {
+    return this.#state === null ? null : topmostAt(this.#state, x, y, true);
   }
 
   #run(command: Command): void {
@@ -421,15 +454,4 @@ export class Editor implements Intents {
   #advice(capability: "points" | "boxes"): string {
     return this.#state?.model.advice[capability] ?? `This model takes no ${capability}.`;
   }
-}
-
-/** A hundredth of a pixel is finer than any model. Downwards, to stay in the pixel; 72.5 may come as 72.4999999. */
-const hundredth = (value: number) => Math.floor(value * 100 + 1e-4) / 100;
-
-function round({ x, y }: Spot): Spot {
-  return { x: hundredth(x), y: hundredth(y) };
-}
-
-function roundBox(box: Box): Box {
-  return [hundredth(box[0]), hundredth(box[1]), hundredth(box[2]), hundredth(box[3])];
 }

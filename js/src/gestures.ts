@@ -12,13 +12,13 @@ export interface Intents {
   readonly tool: Tool;
   readonly positive: boolean;
   readonly radius: number;
-  readonly canDrawBoxes: boolean;
   hit(css: Spot): Target | null;
   click(at: Spot, positive: boolean): void;
   pick(at: Spot): void;
   choose(target: Target): void;
   movePoint(pointId: number, to: Spot): void;
-  addBox(box: Box): void;
+  drawBox(box: Box, positive: boolean): void;
+  addBox(box: Box, positive: boolean): void;
   changeBox(objectId: number, box: Box): void;
   stroke(path: Path, positive: boolean): void;
   setDraft(draft: Draft | null): void;
@@ -36,6 +36,8 @@ interface Drag {
 }
 
 const SLOP = 4;
+/** A right click is often less steady, and boxes to the right button are rare. */
+const RIGHT_SLOP = 10;
 const LONG_PRESS_MS = 500;
 
 export class Gestures {
@@ -159,9 +161,14 @@ export class Gestures {
       return this.#paint(at, !against && this.#intents.positive);
     }
     const target = left && !event.shiftKey ? this.#hit(css) : null;
+    const positive = against ? false : this.#intents.positive;
+    if (target?.kind === "exemplar") {
+      // It stays where it is, so that the next box may begin on its edge.
+      return this.#clickOrBox(css, at, left, positive, () => this.#intents.choose(target));
+    }
     if (target !== null) return this.#grab(css, target);
     if (!this.#viewport.contains(at)) return this.#pan(css);
-    return this.#clickOrBox(css, at, left, against ? false : this.#intents.positive);
+    return this.#clickOrBox(css, at, left, positive, () => this.#intents.click(at, positive));
   }
 
   #pan(from: Spot): Drag {
@@ -176,30 +183,26 @@ export class Gestures {
     };
   }
 
-  #clickOrBox(from: Spot, at: Spot, left: boolean, positive: boolean): Drag {
+  #clickOrBox(from: Spot, at: Spot, left: boolean, positive: boolean, click: () => void): Drag {
+    const start = this.#viewport.clamp(at);
     let box: Box | null = null;
-    let beyond = false;
     return {
       move: (css) => {
-        beyond ||= Math.hypot(css.x - from.x, css.y - from.y) > SLOP;
-        if (!beyond) return;
+        const far = Math.hypot(css.x - from.x, css.y - from.y) > (left ? SLOP : RIGHT_SLOP);
+        if (box === null && !far) return;
         clearTimeout(this.#press);
-        if (!left || !this.#intents.canDrawBoxes) return;
-        box = boxOf(at, this.#viewport.clamp(this.#viewport.toImage(css.x, css.y)));
-        this.#intents.setDraft({ kind: "box", box });
+        box = boxOf(start, this.#viewport.clamp(this.#viewport.toImage(css.x, css.y)));
+        this.#intents.drawBox(box, positive);
       },
       end: () => {
-        if (box !== null) {
-          // A box of less than a pixel is a slip of the hand.
-          if (box[2] - box[0] >= 1 && box[3] - box[1] >= 1) this.#intents.addBox(box);
-        } else if (!beyond || !left) {
-          this.#intents.click(at, positive);
-        }
+        if (box === null) return click();
+        // A box of less than a pixel is a slip of the hand.
+        if (box[2] - box[0] >= 1 && box[3] - box[1] >= 1) this.#intents.addBox(box, positive);
       },
     };
   }
 
-  #grab(from: Spot, target: Target): Drag {
+  #grab(from: Spot, target: Exclude<Target, { kind: "exemplar" }>): Drag {
     this.#intents.choose(target);
     const start = this.#viewport.toImage(from.x, from.y);
     let moved = false;
@@ -216,7 +219,10 @@ export class Gestures {
         clearTimeout(this.#press);
         const to = shifted(css);
         if (target.kind === "point") this.#intents.setDraft({ kind: "point", id: target.id, at: to });
-        else this.#intents.setDraft({ kind: "box", box: dragBox(target.box, target.sides, to) });
+        else {
+          const box = dragBox(target.box, target.sides, to);
+          this.#intents.setDraft({ kind: "box", box, positive: true });
+        }
       },
       end: (css) => {
         if (!moved) return;

@@ -7,6 +7,8 @@ export interface KeyContext {
   editor: Editor;
   toggleOutline(): void;
   toggleHelp(): void;
+  /** The field to name a concept in. */
+  toField(): void;
   hold(on: boolean): void;
   /** Returns true when something was cancelled, closed or left. */
   escape(): boolean;
@@ -68,9 +70,16 @@ export const BINDINGS: readonly Binding[] = [
   },
   {
     group: "Draw",
+    keys: ["c"],
+    shown: "C",
+    what: "Concept or object: what clicks and boxes are for",
+    run: does((c) => c.editor.toggleMode()),
+  },
+  {
+    group: "Draw",
     keys: ["t"],
     shown: "T",
-    what: "Include or exclude: of the chosen point, else of the next clicks and strokes",
+    what: "Include or exclude: of the chosen prompt, else of the next ones",
     run: does((c) => c.editor.flip()),
   },
   {
@@ -119,7 +128,20 @@ export const BINDINGS: readonly Binding[] = [
     canvas: true,
     run: does((c) => c.editor.enter(true)),
   },
-  { group: "Objects", keys: ["m"], shown: "M", what: "New object", run: does((c) => c.editor.startNew()) },
+  {
+    group: "Objects",
+    keys: ["/"],
+    shown: "/",
+    what: "Name a thing, to find every instance of it",
+    run: does((c) => c.toField()),
+  },
+  {
+    group: "Objects",
+    keys: ["m"],
+    shown: "M",
+    what: "New object; in concept mode a new concept",
+    run: does((c) => c.editor.startNew()),
+  },
   {
     group: "Objects",
     keys: ["Tab"],
@@ -208,7 +230,9 @@ export const BINDINGS: readonly Binding[] = [
 export const POINTER_HELP: readonly (readonly [shown: string, what: string])[] = [
   ["Click", "Include this place"],
   ["Right click, Shift + click", "Exclude this place"],
+  ["Click on a mask", "Select it, where nothing is selected"],
   ["Drag", "Draw a box, or paint with the brush"],
+  ["In concept mode", "Click or drag: find all like this; with the right button: none like this"],
   ["Ctrl + click", "Select the object under the pointer"],
   ["Drag a marker or a box edge", "Move it"],
   ["Wheel", "Zoom at the pointer"],

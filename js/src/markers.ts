@@ -7,7 +7,8 @@ import type { Spot, Viewport } from "./viewport";
 export type PromptRef =
   | { kind: "point"; id: number }
   | { kind: "box"; objectId: number }
-  | { kind: "stroke"; id: number };
+  | { kind: "stroke"; id: number }
+  | { kind: "exemplar"; id: number };
 
 /** The sides of a box that a drag moves. */
 export interface Sides {
@@ -19,7 +20,8 @@ export interface Sides {
 
 export type Target =
   | { kind: "point"; id: number; x: number; y: number }
-  | { kind: "box"; objectId: number; box: Box; sides: Sides };
+  | { kind: "box"; objectId: number; box: Box; sides: Sides }
+  | { kind: "exemplar"; id: number };
 
 export const POSITIVE = "#1fa34a";
 export const NEGATIVE = "#e0352b";
@@ -49,16 +51,22 @@ export function hitPrompt(
   }
   if (nearest !== null || prompts.box === null || objectId === null) return nearest;
   const { box } = prompts.box;
+  const sides = near(box, viewport, css);
+  return sides === null ? null : { kind: "box", objectId, box, sides };
+}
+
+/** The sides of a box that lie under the pointer. */
+export function near(box: Box, viewport: Viewport, css: Spot): Sides | null {
   const a = viewport.toCss(box[0], box[1]);
   const b = viewport.toCss(box[2], box[3]);
-  const near = (value: number, edge: number) => Math.abs(value - edge) <= EDGE_REACH;
+  const on = (value: number, edge: number) => Math.abs(value - edge) <= EDGE_REACH;
   const between = (value: number, low: number, high: number) =>
     value >= low - EDGE_REACH && value <= high + EDGE_REACH;
   if (!between(css.x, a.x, b.x) || !between(css.y, a.y, b.y)) return null;
-  const right = near(css.x, b.x);
-  const bottom = near(css.y, b.y);
-  const sides = { left: !right && near(css.x, a.x), top: !bottom && near(css.y, a.y), right, bottom };
-  return Object.values(sides).some(Boolean) ? { kind: "box", objectId, box, sides } : null;
+  const right = on(css.x, b.x);
+  const bottom = on(css.y, b.y);
+  const sides = { left: !right && on(css.x, a.x), top: !bottom && on(css.y, a.y), right, bottom };
+  return Object.values(sides).some(Boolean) ? sides : null;
 }
 
 /** The box with some of its sides at a new place; a side dragged past its opposite swaps with it. */
@@ -76,7 +84,7 @@ export function boxOf(a: Spot, b: Spot): Box {
 
 export function cursorFor(target: Target | null): string {
   if (target === null) return "";
-  if (target.kind === "point") return "pointer";
+  if (target.kind !== "box") return "pointer";
   const { left, top, right, bottom } = target.sides;
   if ((left && top) || (right && bottom)) return "nwse-resize";
   if ((right && top) || (left && bottom)) return "nesw-resize";
@@ -85,7 +93,12 @@ export function cursorFor(target: Target | null): string {
 
 type Context = CanvasRenderingContext2D;
 
-export function drawPoint(context: Context, at: Spot, point: DrawnPoint, selected: boolean): void {
+export function drawPoint(
+  context: Context,
+  at: Spot,
+  point: Pick<DrawnPoint, "label" | "pending">,
+  selected: boolean,
+): void {
   const { x, y } = at;
   context.save();
   context.globalAlpha = point.pending ? 0.55 : 1;
@@ -117,6 +130,14 @@ export function drawPoint(context: Context, at: Spot, point: DrawnPoint, selecte
   context.restore();
 }
 
+export function outlineOf(box: Box, viewport: Viewport): Path2D {
+  const a = viewport.toCss(box[0], box[1]);
+  const b = viewport.toCss(box[2], box[3]);
+  const path = new Path2D();
+  path.rect(Math.round(a.x) + 0.5, Math.round(a.y) + 0.5, Math.round(b.x - a.x), Math.round(b.y - a.y));
+  return path;
+}
+
 export function drawBox(
   context: Context,
   viewport: Viewport,
@@ -125,8 +146,7 @@ export function drawBox(
 ): void {
   const a = viewport.toCss(box[0], box[1]);
   const b = viewport.toCss(box[2], box[3]);
-  const path = new Path2D();
-  path.rect(Math.round(a.x) + 0.5, Math.round(a.y) + 0.5, Math.round(b.x - a.x), Math.round(b.y - a.y));
+  const path = outlineOf(box, viewport);
   context.save();
   context.globalAlpha = look.pending ? 0.6 : 1;
   context.strokeStyle = "rgba(0, 0, 0, 0.55)";

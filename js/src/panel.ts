@@ -1,210 +1,16 @@
 /** The list of objects beside the canvas, with the details of the selected one. */
 
 import type { Command } from "./commands";
-import { icon, node, setAttribute, setText } from "./dom";
+import { icon, node, setText } from "./dom";
 import type { Editor } from "./editor";
-import { type PromptRef, samePrompt } from "./markers";
-import type { Instance, State } from "./state";
+import type { PromptRef } from "./markers";
+import { button, Row, refOf } from "./row";
+import type { State } from "./state";
 
 export interface PanelHost {
   editor: Editor;
   run(command: Command): Promise<unknown>;
   takeFocus(): void;
-}
-
-const count = new Intl.NumberFormat("en");
-
-function button(action: string, label: string, ...children: (Node | string)[]): HTMLButtonElement {
-  return node(
-    "button",
-    {
-      type: "button",
-      class: "sam3w-button sam3w-small",
-      "data-action": action,
-      "aria-label": label,
-      title: label,
-    },
-    ...children,
-  );
-}
-
-/** One object. It is updated in place, so that a list of hundreds costs only what changed. */
-class Row {
-  readonly element: HTMLLIElement;
-  #swatch = button("select", "Select");
-  #label: HTMLInputElement;
-  #score = node("span", { class: "sam3w-score" });
-  #area = node("span", { class: "sam3w-area" });
-  #error = node("p", { class: "sam3w-row-error", hidden: true });
-  #visible = button("visible", "Hide");
-  #locked = button("locked", "Lock");
-  #remove = button("remove", "Delete object", icon("trash"));
-  #details = node("div", { class: "sam3w-details", hidden: true });
-  #shown: { instance: Instance; selected: boolean; chosen: PromptRef | null } | null = null;
-
-  constructor(id: number, classes: string) {
-    this.#swatch.classList.add("sam3w-swatch");
-    this.#label = node("input", {
-      class: "sam3w-label",
-      list: classes,
-      placeholder: `object ${id}`,
-      "aria-label": `Label of object ${id}`,
-      "data-action": "label",
-      spellcheck: "false",
-      autocomplete: "off",
-    });
-    this.element = node(
-      "li",
-      { class: "sam3w-row", "data-object-id": id, "data-testid": "sam3w-row" },
-      node(
-        "div",
-        { class: "sam3w-row-main" },
-        this.#swatch,
-        node(
-          "div",
-          { class: "sam3w-row-text" },
-          this.#label,
-          node("div", { class: "sam3w-row-meta" }, this.#score, this.#area),
-        ),
-        node("div", { class: "sam3w-row-tools" }, this.#visible, this.#locked, this.#remove),
-      ),
-      this.#error,
-      this.#details,
-    );
-  }
-
-  /** Returns whether anything changed. */
-  update(instance: Instance, selected: boolean, chosen: PromptRef | null): boolean {
-    const was = this.#shown;
-    if (was?.instance === instance && was.selected === selected && samePrompt(was.chosen, chosen))
-      return false;
-    this.#shown = { instance, selected, chosen };
-    const name = instance.label || `object ${instance.object_id}`;
-    this.element.classList.toggle("sam3w-selected", selected);
-    this.element.classList.toggle("sam3w-unseen", !instance.visible);
-    this.element.classList.toggle("sam3w-pending", instance.pending);
-    setAttribute(this.element, "aria-current", selected ? "true" : null);
-    this.#swatch.style.setProperty("--sam3w-object", instance.color);
-    setAttribute(this.#swatch, "aria-label", `Select ${name}`);
-    setAttribute(this.#swatch, "title", `Select ${name}`);
-    if (!this.#label.matches(":focus")) this.#label.value = instance.label;
-    setAttribute(this.#label, "title", instance.label || null);
-    setText(this.#score, instance.score === null ? "" : instance.score.toFixed(2));
-    setText(this.#area, areaText(instance));
-    this.#toggle(this.#visible, instance.visible ? "eye" : "eyeOff", !instance.visible, `Hide ${name}`);
-    this.#toggle(this.#locked, instance.locked ? "lock" : "unlock", instance.locked, `Lock ${name}`);
-    setAttribute(this.#remove, "aria-label", `Delete ${name}`);
-    this.#error.hidden = instance.error === null;
-    setText(this.#error, instance.error ?? "");
-    // Hundreds of rows would be hundreds of stops on the way out of the widget.
-    for (const control of [this.#swatch, this.#label, this.#visible, this.#locked, this.#remove]) {
-      control.tabIndex = selected ? 0 : -1;
-    }
-    this.#details.hidden = !selected;
-    if (selected) this.#describe(instance, chosen);
-    else this.#details.replaceChildren();
-    return true;
-  }
-
-  /** Puts back what the kernel has, unless a person is typing again. */
-  resetLabel(always = false): void {
-    if (!always && this.#label.matches(":focus")) return;
-    this.#label.value = this.#shown?.instance.label ?? "";
-  }
-
-  #toggle(
-    control: HTMLButtonElement,
-    image: "eye" | "eyeOff" | "lock" | "unlock",
-    on: boolean,
-    label: string,
-  ) {
-    if (control.dataset.icon !== image) {
-      control.replaceChildren(icon(image));
-      control.dataset.icon = image;
-    }
-    setAttribute(control, "aria-pressed", String(on));
-    setAttribute(control, "aria-label", label);
-  }
-
-  #describe(instance: Instance, chosen: PromptRef | null): void {
-    const parts: Node[] = [];
-    if (instance.candidates.length > 1) {
-      const choices = instance.candidates.map((score, index) => {
-        const choice = node(
-          "button",
-          {
-            type: "button",
-            class: "sam3w-candidate",
-            "data-action": "candidate",
-            "data-index": index,
-            "aria-pressed": String(index === instance.candidate),
-            "aria-label": `Candidate ${index + 1}, score ${score.toFixed(2)}`,
-            title: `Candidate ${index + 1} (X: next)`,
-          },
-          node("b", {}, String(index + 1)),
-          ` ${score.toFixed(2)}`,
-        );
-        return choice;
-      });
-      parts.push(
-        node("div", { class: "sam3w-candidates", role: "group", "aria-label": "Candidates" }, ...choices),
-      );
-    }
-    const chips = promptChips(instance, chosen);
-    if (instance.imported) chips.unshift(node("span", { class: "sam3w-chip sam3w-plain" }, "imported mask"));
-    if (chips.length > 0) parts.push(node("div", { class: "sam3w-chips" }, ...chips));
-    this.#details.replaceChildren(...parts);
-    this.#details.hidden = parts.length === 0;
-  }
-}
-
-function areaText({ area, pending, error }: Instance): string {
-  if (pending) return "working…";
-  if (error !== null) return "failed";
-  return area === null ? "no mask" : `${count.format(area)} px`;
-}
-
-function promptChips(instance: Instance, chosen: PromptRef | null): HTMLElement[] {
-  const chip = (ref: PromptRef, sign: string, text: string, name: string) => {
-    const id = ref.kind === "box" ? ref.objectId : ref.id;
-    const data = { "data-kind": ref.kind, "data-id": id };
-    const polarity = sign === "+" ? " sam3w-plus" : sign === "−" ? " sam3w-minus" : "";
-    return node(
-      "span",
-      {
-        class: `sam3w-chip${samePrompt(ref, chosen) ? " sam3w-chosen" : ""}`,
-        "data-testid": "sam3w-chip",
-        ...data,
-      },
-      node(
-        "button",
-        { type: "button", "data-action": "choose", "aria-label": `Choose ${name}`, class: "sam3w-chip-name" },
-        node("span", { class: `sam3w-sign${polarity}` }, sign),
-        text,
-      ),
-      node(
-        "button",
-        { type: "button", "data-action": "drop", "aria-label": `Delete ${name}`, class: "sam3w-chip-close" },
-        icon("close"),
-      ),
-    );
-  };
-  const chips = instance.points.map(([id, x, y, label]) => {
-    const at = `${Math.floor(x)}, ${Math.floor(y)}`;
-    return chip(
-      { kind: "point", id },
-      label ? "+" : "−",
-      at,
-      `${label ? "positive" : "negative"} point ${at}`,
-    );
-  });
-  if (instance.box !== null)
-    chips.push(chip({ kind: "box", objectId: instance.object_id }, "▭", "box", "box"));
-  for (const [id, label] of instance.strokes) {
-    const name = label ? "brush" : "eraser";
-    chips.push(chip({ kind: "stroke", id }, label ? "+" : "−", name, `${name} stroke`));
-  }
-  return chips;
 }
 
 let lists = 0;
@@ -218,8 +24,7 @@ export class Panel {
   #count = node("span", { class: "sam3w-count" });
   #list = node("ul", { class: "sam3w-list", "data-testid": "sam3w-list", "aria-label": "Objects" });
   #empty = node("p", { class: "sam3w-empty", "data-testid": "sam3w-empty" });
-  #advice = node("p", { class: "sam3w-advice", hidden: true, "data-testid": "sam3w-advice" });
-  #reset = button("reset", "Delete all objects", icon("trash"));
+  #reset = button("reset", "Delete all objects and concepts", icon("trash"));
 
   constructor(host: PanelHost, settings: HTMLElement, signal: AbortSignal) {
     this.#host = host;
@@ -248,7 +53,6 @@ export class Panel {
         fresh,
         this.#reset,
       ),
-      this.#advice,
       this.#empty,
       this.#list,
       settings,
@@ -268,10 +72,8 @@ export class Panel {
     this.#list.hidden = instances.length === 0;
     setText(this.#count, instances.length > 0 ? String(instances.length) : "");
     setText(this.#empty, emptyText(state));
-    this.#reset.disabled = instances.length === 0;
-    const advice = state?.model.capabilities.text === false ? state.model.advice.text : undefined;
-    this.#advice.hidden = advice === undefined;
-    setText(this.#advice, advice ?? "");
+    const concepts = new Map(state?.concepts.map((concept) => [concept.concept_id, concept]));
+    this.#reset.disabled = instances.length === 0 && concepts.size === 0;
     if (state !== null && state.classes !== this.#shownClasses) {
       this.#shownClasses = state.classes;
       this.#classes.replaceChildren(...state.classes.map((value) => node("option", { value })));
@@ -290,7 +92,12 @@ export class Panel {
       if (row.element === place) place = place.nextElementSibling;
       else this.#list.insertBefore(row.element, place);
       const isSelected = id === selected;
-      const changed = row.update(instance, isSelected, isSelected ? chosen : null);
+      const changed = row.update({
+        instance,
+        selected: isSelected,
+        chosen: isSelected ? chosen : null,
+        concept: concepts.get(instance.concept_id ?? -1) ?? null,
+      });
       if (changed && isSelected) shown = row.element;
     }
     for (const id of gone) {
@@ -328,7 +135,7 @@ export class Panel {
     const { editor, run } = this.#host;
     const action = control?.dataset.action;
     if (action === "new") {
-      editor.startNew();
+      editor.startNewObject();
       return this.#host.takeFocus();
     }
     if (action === "reset") {
@@ -392,18 +199,18 @@ export class Panel {
   }
 }
 
-function refOf({ dataset }: HTMLElement): PromptRef | null {
-  const id = Number(dataset.id);
-  if (dataset.kind === "box") return { kind: "box", objectId: id };
-  return dataset.kind === "point" || dataset.kind === "stroke" ? { kind: dataset.kind, id } : null;
-}
-
 function emptyText(state: State | null): string {
   if (state === null) return "Objects will be listed here.";
-  const { points, boxes } = state.model.capabilities;
-  if (points === false && boxes === false) return "Paint an object with the brush.";
-  if (points === false) return "Drag a box around an object to begin.";
-  return boxes === false
-    ? "Click an object to begin."
-    : "Click an object, or drag a box around it, to begin.";
+  const { points, boxes, text } = state.model.capabilities;
+  const ways: string[] = [];
+  if (text === true) ways.push("name a thing above");
+  if (points !== false) ways.push("click an object");
+  if (boxes !== false)
+    ways.push(ways.length > 0 && points !== false ? "drag a box around it" : "drag a box around an object");
+  if (ways.length === 0) return "Paint an object with the brush.";
+  const [first = "", ...others] = ways;
+  const last = others.pop();
+  const start = `${first.charAt(0).toUpperCase()}${first.slice(1)}`;
+  if (last === undefined) return `${start} to begin.`;
+  return `${[start, ...others].join(", ")}, or ${last}, to begin.`;
 }

@@ -1,7 +1,8 @@
 /** How masks look and how they are cleaned, folded away below the list. */
 
-import { type Command, Throttle } from "./commands";
+import type { Command } from "./commands";
 import { icon, node, setText } from "./dom";
+import { KernelField } from "./kernelfield";
 import type { State } from "./state";
 
 export interface SettingsHost {
@@ -9,16 +10,6 @@ export interface SettingsHost {
   setOpacity(value: number): void;
   toggleOutline(): void;
 }
-
-interface Field {
-  input: HTMLInputElement;
-  output: HTMLElement | null;
-  throttle: Throttle<() => Promise<unknown>>;
-  /** What the kernel has. */
-  value: number | undefined;
-}
-
-let gestures = 0;
 
 export class SettingsBox {
   readonly element: HTMLDetailsElement;
@@ -32,16 +23,16 @@ export class SettingsBox {
   });
   #opacityText = node("output");
   #outline = node("input", { type: "checkbox", "data-testid": "sam3w-outline-box" });
-  #threshold: Field;
-  #holes: Field;
-  #islands: Field;
+  #threshold: KernelField;
+  #holes: KernelField;
+  #islands: KernelField;
 
   constructor(host: SettingsHost, signal: AbortSignal) {
     const field = (
       input: HTMLInputElement,
       output: HTMLElement | null,
       make: (value: number, gesture: string) => Command,
-    ) => this.#field(input, output, make, host, signal);
+    ) => new KernelField(input, output, make, host.run, signal);
     this.#threshold = field(
       node("input", {
         type: "range",
@@ -86,61 +77,14 @@ export class SettingsBox {
     this.#outline.addEventListener("change", () => host.toggleOutline(), { signal });
   }
 
-  #field(
-    input: HTMLInputElement,
-    output: HTMLElement | null,
-    make: (value: number, gesture: string) => Command,
-    host: SettingsHost,
-    signal: AbortSignal,
-  ): Field {
-    const throttle = new Throttle<() => Promise<unknown>>((send) => send());
-    let gesture = "";
-    input.addEventListener(
-      "input",
-      () => {
-        const typed = input.valueAsNumber;
-        // Pixels are whole; a slider has its own steps.
-        const value = input.type === "number" ? Math.round(typed) : typed;
-        if (!Number.isFinite(value) || value < 0) return;
-        if (gesture === "") gesture = `${input.dataset.testid}-${++gestures}-${Date.now().toString(36)}`;
-        const name = gesture;
-        if (output !== null) setText(output, value.toFixed(2));
-        throttle.push(() => host.run(make(value, name)));
-      },
-      { signal },
-    );
-    // The end of a drag: the next one is an undo step of its own.
-    input.addEventListener(
-      "change",
-      () => {
-        gesture = "";
-      },
-      { signal },
-    );
-    const made: Field = { input, output, throttle, value: undefined };
-    input.addEventListener("blur", () => this.#show(made, made.value), { signal });
-    return made;
-  }
-
   update(state: State | null, opacity: number, outlineOnly: boolean): void {
     if (!this.#opacity.matches(":active")) this.#opacity.value = String(opacity);
     setText(this.#opacityText, `${Math.round(opacity * 100)} %`);
     this.#outline.checked = outlineOnly;
     this.#opacity.disabled = outlineOnly;
-    this.#show(this.#threshold, state?.settings.mask_threshold);
-    this.#show(this.#holes, state?.settings.fill_holes);
-    this.#show(this.#islands, state?.settings.min_area);
-  }
-
-  /** A control in use shows the hand's value, not the answer to an earlier one. */
-  #show(field: Field, value: number | undefined): void {
-    const { input, output, throttle } = field;
-    field.value = value;
-    input.disabled = value === undefined;
-    const inUse = throttle.busy || input.matches(input.type === "number" ? ":focus" : ":active");
-    if (value === undefined || inUse) return;
-    if (input.value !== String(value)) input.value = String(value);
-    if (output !== null) setText(output, value.toFixed(2));
+    this.#threshold.show(state?.settings.mask_threshold);
+    this.#holes.show(state?.settings.fill_holes);
+    this.#islands.show(state?.settings.min_area);
   }
 }
 

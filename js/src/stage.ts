@@ -1,7 +1,10 @@
 /** The canvas: paints the picture, the masks and the prompts whenever something has changed. */
 
 import type { Prompts } from "./commands";
+import type { Mode } from "./concepteditor";
+import type { Concepts } from "./concepts";
 import { node } from "./dom";
+import { drawConcept, drawExemplarBox } from "./exemplars";
 import type { Imagery } from "./imagery";
 import {
   drawBox,
@@ -19,13 +22,15 @@ import { type Spot, Viewport } from "./viewport";
 
 /** What a gesture under way would do. */
 export type Draft =
-  | { kind: "box"; box: Box }
+  | { kind: "box" | "exemplar"; box: Box; positive: boolean }
   | { kind: "stroke"; path: Path; radius: number; positive: boolean }
   | { kind: "point"; id: number; at: Spot };
 
 export interface Scene {
   state: State | null;
   prompts: Prompts;
+  concepts: Concepts;
+  mode: Mode;
   colour: string;
   chosen: PromptRef | null;
   draft: Draft | null;
@@ -146,8 +151,27 @@ export class Stage {
   }
 
   #paintPrompts(context: CanvasRenderingContext2D, scene: Scene): void {
+    this.#paintConcepts(context, scene);
+    // What belongs to one object cannot be grasped in concept mode, and would look like an exemplar there.
+    if (scene.mode === "object") this.#paintObject(context, scene);
+    this.#paintDraft(context, scene);
+    this.#placeRing(scene.brush);
+    if (scene.cursor !== null) {
+      drawCrosshair(context, this.viewport.toCss(scene.cursor.x, scene.cursor.y), POSITIVE_CURSOR);
+    }
+  }
+
+  #paintConcepts(context: CanvasRenderingContext2D, { concepts, mode, chosen }: Scene): void {
+    const { list, active } = concepts;
+    const id = chosen?.kind === "exemplar" ? chosen.id : null;
+    for (const concept of mode === "concept" ? list : []) {
+      if (concept !== active) drawConcept(context, this.viewport, concept, true, null);
+    }
+    if (active !== null) drawConcept(context, this.viewport, active, false, id);
+  }
+
+  #paintObject(context: CanvasRenderingContext2D, { prompts, chosen, draft, colour }: Scene): void {
     const { viewport } = this;
-    const { prompts, chosen, draft, colour } = scene;
     for (const { path, radius, positive } of prompts.strokes) {
       drawStroke(context, viewport, path, radius, positive ? colour : NEGATIVE);
     }
@@ -165,14 +189,17 @@ export class Stage {
       const selected = ref !== null && samePrompt(ref, chosen);
       drawPoint(context, viewport.toCss(moved.x, moved.y), point, selected);
     }
+  }
+
+  #paintDraft(context: CanvasRenderingContext2D, { draft, colour }: Scene): void {
+    const { viewport } = this;
     if (draft?.kind === "box") {
       drawBox(context, viewport, draft.box, { colour, pending: false, selected: false, handles: false });
+    } else if (draft?.kind === "exemplar") {
+      const look = { pending: false, selected: false, faint: false };
+      drawExemplarBox(context, viewport, draft.box, draft.positive ? 1 : 0, look);
     } else if (draft?.kind === "stroke") {
       drawStroke(context, viewport, draft.path, draft.radius, draft.positive ? colour : NEGATIVE);
-    }
-    this.#placeRing(scene.brush);
-    if (scene.cursor !== null) {
-      drawCrosshair(context, viewport.toCss(scene.cursor.x, scene.cursor.y), POSITIVE_CURSOR);
     }
   }
 }

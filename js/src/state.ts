@@ -9,6 +9,33 @@ export type PointTuple = readonly [pointId: number, x: number, y: number, label:
 export type StrokeTuple = readonly [strokeId: number, label: Polarity];
 export type Capability = "points" | "boxes" | "mask_prompt" | "text" | "exemplars" | "video";
 
+export interface Exemplar {
+  exemplar_id: number;
+  positive: Polarity;
+  /** Null until the mask of the click that made it is known. */
+  box: Box | null;
+  /** Where it was clicked; null for a box that was drawn. */
+  point: readonly [x: number, y: number] | null;
+}
+
+/** What stands for every matching thing: words, exemplars, or both. */
+export interface Concept {
+  concept_id: number;
+  /** Empty: the exemplars alone say it. */
+  text: string;
+  color: string;
+  count: number;
+  /** How likely there is any, 0 to 1; null before the first answer. */
+  presence: number | null;
+  score_threshold: number;
+  pending: boolean;
+  error: string | null;
+  note: string | null;
+  /** The click that says that only this one is meant. */
+  at: readonly [x: number, y: number] | null;
+  exemplars: readonly Exemplar[];
+}
+
 interface InstanceFields {
   object_id: number;
   label: string;
@@ -26,9 +53,16 @@ interface InstanceFields {
   box: Box | null;
   strokes: readonly StrokeTuple[];
   imported: boolean;
+  /** The concept that found it. */
+  concept_id: number | null;
+  /** What is worth knowing about its answer. */
+  note: string | null;
 }
 
-export interface WireInstance extends InstanceFields {
+/** A kernel that knows no concepts leaves out what belongs to them. */
+type Later<Fields, Names extends keyof Fields> = Omit<Fields, Names> & Partial<Pick<Fields, Names>>;
+
+export interface WireInstance extends Later<InstanceFields, "concept_id" | "note"> {
   /** Index of a buffer; null: no mask; absent: the mask it has. */
   mask?: number | null;
 }
@@ -41,10 +75,12 @@ export interface Settings {
   mask_threshold: number;
   fill_holes: number;
   min_area: number;
+  /** Of concepts to come. */
+  score_threshold?: number;
 }
 
 export interface Status {
-  phase: "idle" | "encoding" | "refining";
+  phase: "idle" | "encoding" | "detecting" | "refining";
   fraction: number | null;
   cancellable: boolean;
 }
@@ -57,13 +93,16 @@ interface Shared {
     advice: Partial<Record<Capability, string>>;
   };
   selected: number | null;
+  concepts: readonly Concept[];
+  /** The active concept. */
+  concept: number | null;
   classes: readonly string[];
   settings: Settings;
   history: { undo: string | null; redo: string | null };
   status: Status;
 }
 
-export interface WireState extends Shared {
+export interface WireState extends Later<Shared, "concepts" | "concept"> {
   instances: WireInstance[];
 }
 
@@ -82,17 +121,23 @@ export interface Patch {
 export type PatchResult = { kind: "applied"; state: State } | { kind: "stale" } | { kind: "mismatch" };
 
 function toInstance(wire: WireInstance, known: Instance | undefined, buffers: readonly Buffer[]): Instance {
-  if (wire.mask === undefined) return { ...wire, mask: known?.mask ?? null };
-  if (wire.mask === null) return { ...wire, mask: null };
+  const told = { concept_id: null, note: null, ...wire };
+  if (wire.mask === undefined) return { ...told, mask: known?.mask ?? null };
+  if (wire.mask === null) return { ...told, mask: null };
   const buffer = buffers[wire.mask];
   if (buffer === undefined) {
     throw new Error(`object ${wire.object_id} names mask buffer ${wire.mask}, but ${buffers.length} came`);
   }
-  return { ...wire, mask: Mask.decode(buffer) };
+  return { ...told, mask: Mask.decode(buffer) };
 }
 
 export function fromSnapshot(payload: WireState, buffers: readonly Buffer[]): State {
-  return { ...payload, instances: payload.instances.map((wire) => toInstance(wire, undefined, buffers)) };
+  return {
+    concepts: [],
+    concept: null,
+    ...payload,
+    instances: payload.instances.map((wire) => toInstance(wire, undefined, buffers)),
+  };
 }
 
 /** Instances that a patch does not name keep their identity, so that whoever draws them can skip them. */
@@ -124,10 +169,17 @@ export function instanceOf(state: State | null, id: number | null): Instance | n
 }
 
 /** The visible instance that a person sees at a place: what is drawn on top of the others. */
-export function topmostAt(state: State, x: number, y: number): Instance | null {
+export function topmostAt(state: State, x: number, y: number, unlocked = false): Instance | null {
   let found: Instance | null = null;
-  for (const instance of drawOrder(state)) if (instance.mask?.contains(x, y)) found = instance;
+  for (const instance of drawOrder(state)) {
+    if (instance.mask?.contains(x, y) && !(unlocked && instance.locked)) found = instance;
+  }
   return found;
+}
+
+/** What a concept is called within a sentence. */
+export function nameOf({ text }: Pick<Concept, "text">): string {
+  return text === "" ? "things like the examples" : `“${text}”`;
 }
 
 /** Large below small, so that nothing is buried; the selected one above all. */

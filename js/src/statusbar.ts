@@ -1,13 +1,18 @@
 /** The line below the canvas, and the errors, which lie over its lower edge: nothing on the page moves for them. */
 
 import { icon, node, setAttribute, setText } from "./dom";
-import type { Status } from "./state";
+import { type Concept, nameOf, type Status } from "./state";
 
-const PHASES: Record<Status["phase"], string> = {
-  idle: "",
-  encoding: "Encoding image…",
-  refining: "Refining…",
-};
+/** What the model is at, in words. */
+export function phaseOf({ phase, fraction }: Status, concepts: readonly Concept[]): string {
+  if (phase === "idle") return "";
+  const percent = fraction === null ? "" : ` ${Math.round(fraction * 100)} %`;
+  if (phase === "encoding") return `Encoding the image, once…${percent}`;
+  if (phase === "refining") return `Refining…${percent}`;
+  const [first, ...others] = concepts.filter(({ pending }) => pending);
+  const more = others.length > 0 ? ` and ${others.length} more` : "";
+  return `Looking for ${first === undefined ? "concepts" : nameOf(first)}${more}…${percent}`;
+}
 
 export class StatusBar {
   readonly element: HTMLElement;
@@ -58,10 +63,11 @@ export class StatusBar {
     dismiss.addEventListener("click", onDismiss, { signal });
   }
 
-  update(status: Status, other: string, error: string | null): void {
-    const percent = status.fraction === null ? "" : ` ${Math.round(status.fraction * 100)} %`;
-    const phase = PHASES[status.phase] ?? status.phase;
-    setText(this.#phase, phase === "" ? other : phase + percent);
+  /** `other` is what there is to say while the model rests. */
+  update(status: Status, concepts: readonly Concept[], other: string, error: string | null): void {
+    const phase = phaseOf(status, concepts) || other;
+    setText(this.#phase, phase);
+    setAttribute(this.#phase, "title", phase || null);
     this.#bar.hidden = status.phase === "idle";
     setAttribute(this.#bar, "value", status.fraction === null ? null : String(status.fraction));
     this.#cancel.hidden = status.phase === "idle" || !status.cancellable;

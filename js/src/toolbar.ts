@@ -1,5 +1,6 @@
 /** The row of buttons above the canvas. */
 
+import type { Mode } from "./concepteditor";
 import { type IconName, icon, node, setAttribute } from "./dom";
 import type { Editor } from "./editor";
 import type { State } from "./state";
@@ -49,6 +50,12 @@ export class Toolbar {
       run,
     });
     this.element.append(
+      node(
+        "div",
+        { class: "sam3w-modes", role: "group", "aria-label": "What clicks and boxes are for" },
+        this.#mode("object", "Object", signal),
+        this.#mode("concept", "Concept", signal),
+      ),
       group(
         spec("tool-point", "Point", "P", "point", () => editor.setTool("point", true)),
         spec("tool-box", "Box", "B", "box", () => editor.setTool("box", true)),
@@ -101,6 +108,25 @@ export class Toolbar {
     return button;
   }
 
+  #mode(mode: Mode, label: string, signal: AbortSignal): HTMLButtonElement {
+    const button = node(
+      "button",
+      { type: "button", class: "sam3w-button sam3w-mode", "data-testid": `sam3w-mode-${mode}` },
+      icon(mode),
+      node("span", {}, label),
+    );
+    button.addEventListener(
+      "click",
+      (event) => {
+        this.#host.editor.setMode(mode);
+        if (event.detail > 0) this.#host.takeFocus();
+      },
+      { signal },
+    );
+    this.#buttons.set(`mode-${mode}`, button);
+    return button;
+  }
+
   #chosenRadius(radius: number): number {
     const place = this.#radius.valueAsNumber;
     const chosen = fromSlider(place);
@@ -110,7 +136,10 @@ export class Toolbar {
   }
 
   update(editor: Editor, state: State | null, outlineOnly: boolean, helpOpen: boolean): void {
-    const { tool, positive } = editor;
+    const { tool, positive, concepts } = editor;
+    this.#press("mode-object", concepts.mode === "object");
+    this.#press("mode-concept", concepts.mode === "concept");
+    this.#titles(state === null || concepts.canShow ? null : concepts.advice("exemplars"));
     this.#press("tool-point", tool === "point");
     this.#press("tool-box", tool === "box");
     this.#press("tool-brush", tool === "brush" && positive);
@@ -129,6 +158,16 @@ export class Toolbar {
     if (!this.#radius.matches(":active")) this.#radius.value = String(toSlider(editor.radius));
     this.#radiusText.textContent = `${Math.round(editor.radius)} px`;
     setAttribute(this.#radius, "aria-valuetext", `${Math.round(editor.radius)} pixels`);
+  }
+
+  /** The button of a mode that cannot be stays there to say why. */
+  #titles(advice: string | null): void {
+    const object = this.#buttons.get("mode-object");
+    const concept = this.#buttons.get("mode-concept");
+    if (!object || !concept) return;
+    setAttribute(object, "title", "Object (C): clicks and boxes are for one object");
+    setAttribute(concept, "title", advice ?? "Concept (C): a click or a box shows what to find everywhere");
+    setAttribute(concept, "aria-disabled", advice === null ? null : "true");
   }
 
   #press(name: string, on: boolean): void {

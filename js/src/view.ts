@@ -1,6 +1,8 @@
 /** One view of the widget: builds its parts and passes word between them. */
 
+import { announcements } from "./announce";
 import { type Command, Commands } from "./commands";
+import { ConceptBar } from "./conceptbar";
 import { Connection, type Model, type Presence } from "./connection";
 import { node, setAttribute, setText } from "./dom";
 import { Editor } from "./editor";
@@ -12,7 +14,7 @@ import { dispatchKey, type KeyContext } from "./keys";
 import { Panel } from "./panel";
 import { SettingsBox } from "./settings";
 import { type Scene, Stage } from "./stage";
-import type { Patch, State } from "./state";
+import { nameOf, type Patch, type State } from "./state";
 import { StatusBar } from "./statusbar";
 import { Toolbar } from "./toolbar";
 
@@ -45,6 +47,7 @@ export class View {
   #editor: Editor;
   #gestures: Gestures;
   #toolbar: Toolbar;
+  #conceptBar: ConceptBar;
   #panel: Panel;
   #settings: SettingsBox;
   #status: StatusBar;
@@ -82,6 +85,7 @@ export class View {
         return {
           instances: (patch.instances ?? []).map((instance) => instance.object_id),
           selected: patch.set?.selected ?? state?.selected ?? null,
+          concept: patch.set?.concept ?? state?.concept ?? null,
         };
       },
       () => this.#changed(),
@@ -114,6 +118,7 @@ export class View {
       setOpacity: (value: number) => this.#setTrait("opacity", value),
     };
     this.#toolbar = new Toolbar(host, signal);
+    this.#conceptBar = new ConceptBar(host, signal);
     this.#settings = new SettingsBox(host, signal);
     this.#panel = new Panel(host, this.#settings.element, signal);
     this.#status = new StatusBar(
@@ -140,6 +145,7 @@ export class View {
         "div",
         { class: "sam3w-frame" },
         this.#toolbar.element,
+        this.#conceptBar.element,
         node("div", { class: "sam3w-main" }, this.#stage.element, this.#status.element),
         this.#panel.element,
         this.#status.live,
@@ -156,6 +162,9 @@ export class View {
         this.#gestures.hand = on;
       },
       escape: () => this.#escape(),
+      toField: () => {
+        if (!this.#conceptBar.toField()) this.#say(this.#editor.concepts.advice("text"));
+      },
     };
     element.addEventListener(
       "keydown",
@@ -257,36 +266,12 @@ export class View {
 
   #stateChanged(): void {
     const { state } = this.#connection;
-    if (state !== null) this.#announce(this.#shown, state);
+    if (state !== null) for (const word of announcements(this.#shown, state)) this.#speak(word);
     // Tiles can be asked for only now.
     if (this.#shown === null) this.#stage.moved();
     this.#shown = state;
     this.#editor.refresh();
     this.#changed();
-  }
-
-  /** What sighted people see happen to the list. */
-  #announce(before: State | null, now: State): void {
-    if (before === null || before === now) return;
-    const known = new Map(before.instances.map((instance) => [instance.object_id, instance]));
-    for (const instance of now.instances) {
-      const old = known.get(instance.object_id);
-      const name = instance.label || `object ${instance.object_id}`;
-      if (old === undefined) this.#speak(`${name} added`);
-      if (instance.error !== null && instance.error !== old?.error) this.#speak(`${name}: ${instance.error}`);
-      else if (instance.score !== null && (instance.score !== old?.score || instance.mask !== old?.mask)) {
-        if (instance.object_id === now.selected) this.#speak(`${name}, score ${instance.score.toFixed(2)}`);
-      }
-      known.delete(instance.object_id);
-    }
-    for (const gone of known.values()) this.#speak(`${gone.label || `object ${gone.object_id}`} removed`);
-    if (now.selected !== before.selected) {
-      const chosen = now.instances.find((instance) => instance.object_id === now.selected);
-      if (chosen && before.instances.some((instance) => instance.object_id === chosen.object_id)) {
-        const score = chosen.score === null ? "" : `, score ${chosen.score.toFixed(2)}`;
-        this.#speak(`${chosen.label || `object ${chosen.object_id}`}${score}`);
-      }
-    }
   }
 
   #speak(message: string): void {
@@ -390,23 +375,36 @@ export class View {
     if (presence === "absent" || presence === "lost") return "ready";
     if (state === null || outstanding > 0 || status.phase !== "idle") return "busy";
     if (!this.#commands.idle) return "busy";
-    return state.instances.some((instance) => instance.pending) ? "busy" : "ready";
+    const waits = [...state.instances, ...state.concepts].some(({ pending }) => pending);
+    return waits ? "busy" : "ready";
   }
 
   #update(): void {
-    const { state, status, presence } = this.#connection;
+    const { state, status } = this.#connection;
     const editor = this.#editor;
     this.#toolbar.update(editor, state, this.#outlineOnly, this.#help.open);
+    this.#conceptBar.update(state, editor.chosen);
     this.#panel.update(state, editor.selected?.object_id ?? null, editor.chosen);
     this.#settings.update(state, this.#opacity, this.#outlineOnly);
-    const other = PRESENCE[presence === "live" && this.#slow ? "waiting" : presence];
-    this.#status.update(status, other || (this.#loading ? "Loading image…" : ""), this.#error);
+    this.#status.update(status, state?.concepts ?? [], this.#restingWords(), this.#error);
     this.#where();
     const { canvas } = this.#stage;
     canvas.classList.toggle("sam3w-brushing", editor.tool === "brush");
     canvas.classList.toggle("sam3w-excluding", editor.tool === "point" && !editor.positive);
     const name = this.#imagery.info?.name ?? "";
     setAttribute(canvas, "aria-label", name === "" ? "Image" : `Image ${name}`);
+  }
+
+  /** What there is to say while the model rests. */
+  #restingWords(): string {
+    const { presence } = this.#connection;
+    const words = PRESENCE[presence === "live" && this.#slow ? "waiting" : presence];
+    if (words !== "" || this.#loading) return words || "Loading image…";
+    const active = this.#editor.concepts.active;
+    const told = active?.error ?? active?.note ?? null;
+    if (active === null || active.pending || told === null) return "";
+    const name = nameOf(active);
+    return told.includes(name) ? told : `${name}: ${told}`;
   }
 
   #where(): void {
@@ -423,6 +421,8 @@ export class View {
     return {
       state,
       prompts: editor.prompts,
+      concepts: editor.concepts.now,
+      mode: editor.concepts.mode,
       colour: editor.selected?.color ?? "#3f8cff",
       chosen: editor.chosen,
       draft: editor.draft,

@@ -1,5 +1,7 @@
 /** Where the image lies in the canvas: css = image * scale + t. */
 
+import type { Box } from "./state";
+
 export interface Spot {
   x: number;
   y: number;
@@ -118,4 +120,15 @@ export class Viewport {
     this.tx = hold(this.tx, this.#width, this.#imageWidth * this.scale);
     this.ty = hold(this.ty, this.#height, this.#imageHeight * this.scale);
   }
+}
+
+/** A hundredth of a pixel is finer than any model. Downwards, to stay in the pixel; 72.5 may come as 72.4999999. */
+const hundredth = (value: number) => Math.floor(value * 100 + 1e-4) / 100;
+
+export function round({ x, y }: Spot): Spot {
+  return { x: hundredth(x), y: hundredth(y) };
+}
+
+export function roundBox(box: Box): Box {
+  return [hundredth(box[0]), hundredth(box[1]), hundredth(box[2]), hundredth(box[3])];
 }

@@ -87,7 +87,7 @@ describe("quick clicks on an object that is only being made", () => {
     expect(sent).toHaveLength(1);
     const selection = selectionOf(state, commands.pending);
     expect(promptsOf(state, commands.pending, selection).points.map(({ x }) => x)).toEqual([1, 2, 3]);
-    sent[0]?.done({ instances: [9], selected: 9 });
+    sent[0]?.done({ instances: [9], selected: 9, concept: null });
     await settled();
     expect(sent.slice(1).map(({ command }) => command.args)).toEqual([
       { x: 2, y: 2, positive: true, object_id: 9 },

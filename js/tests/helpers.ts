@@ -1,6 +1,6 @@
 import { encodeRuns, Mask } from "../src/codec";
 import type { Envelope, Model } from "../src/connection";
-import type { State, WireInstance, WireState } from "../src/state";
+import { type Concept, fromSnapshot, type State, type WireInstance, type WireState } from "../src/state";
 
 /** Park and Miller's generator: the same numbers in each run. */
 export function random(seed: number): () => number {
@@ -58,6 +58,25 @@ export function wireInstance(object_id: number, more: Partial<WireInstance> = {}
     box: null,
     strokes: [],
     imported: false,
+    concept_id: null,
+    note: null,
+    ...more,
+  };
+}
+
+export function wireConcept(concept_id: number, more: Partial<Concept> = {}): Concept {
+  return {
+    concept_id,
+    text: "handle",
+    color: "#e69f00",
+    count: 2,
+    presence: 0.9,
+    score_threshold: 0.5,
+    pending: false,
+    error: null,
+    note: null,
+    at: null,
+    exemplars: [],
     ...more,
   };
 }
@@ -76,10 +95,8 @@ export function wireState(instances: WireInstance[], more: Partial<WireState> = 
   };
 }
 
-export const asState = (wire: WireState): State => ({
-  ...wire,
-  instances: wire.instances.map((instance) => ({ ...instance, mask: null })),
-});
+export const asState = (wire: WireState): State =>
+  fromSnapshot({ ...wire, instances: wire.instances.map((instance) => ({ ...instance, mask: null })) }, []);
 
 /** Stands in for the other end of the wire: keeps what was sent and says what a test tells it to. */
 export class Wire {

@@ -26,7 +26,7 @@ def set_text(state: State, text: object, concept_id: object = None, at: object =
     words, spot = prompts.phrase(text), _spot(state, at)
     state, concept = _target(state, concept_id)
     if words == concept.text:
-        return _put(state, replace(concept, at=spot))
+        return _put(state, _retried(replace(concept, at=spot)))
     if concept.text:
         concept = replace(concept, exemplars=(), dismissed=())
     return _put(state, replace(concept, text=words, at=spot).asked())
@@ -37,7 +37,7 @@ def add_concept(state: State, text: object, at: object = None) -> State:
     words, spot = prompts.phrase(text), _spot(state, at)
     there = next((c for c in state.concepts if (c.text, c.at) == (words, spot)), None)
     if there is not None:
-        return replace(state, concept=there.concept_id)
+        return _put(state, _retried(there))
     state, concept = _started(state)
     return _put(state, replace(concept, text=words, at=spot).asked())
 
@@ -113,6 +113,11 @@ def _target(state: State, concept_id: object) -> tuple[State, ConceptState]:
     if concept_id is None:
         concept_id = state.concept
     return _started(state) if concept_id is None else (state, _concept(state, concept_id))
+
+
+def _retried(concept: ConceptState) -> ConceptState:
+    """Return the concept with its question asked again where that has failed or was cancelled."""
+    return concept.asked() if concept.finding and concept.finding.error else concept
 
 
 def _put(state: State, concept: ConceptState) -> State:

@@ -153,14 +153,16 @@ class WidgetView:
         """Touch a point of the image with a finger."""
         self.page.touchscreen.tap(*self.on_page(x, y))
 
-    def drag_image(self, path: Sequence[tuple[float, float]], steps: int = 4) -> None:
+    def drag_image(
+        self, path: Sequence[tuple[float, float]], steps: int = 4, button: Literal["left", "right"] = "left"
+    ) -> None:
         """Press at the first point of the image, move through the others, and let go at the last."""
         places = [self.on_page(*point) for point in path]
         self.page.mouse.move(*places[0])
-        self.page.mouse.down()
+        self.page.mouse.down(button=button)
         for place in places[1:]:
             self.page.mouse.move(*place, steps=steps)
-        self.page.mouse.up()
+        self.page.mouse.up(button=button)
 
     def move_to(self, x: float, y: float) -> None:
         """Move the pointer to a point of the image."""

@@ -330,6 +330,16 @@ def test_failed_detection_raises_and_keeps_everything(session, model):
     assert session.labels == ["blue"]
 
 
+@pytest.mark.parametrize("verb", ["set_text", "add_concept"])
+def test_the_same_words_again_ask_again_for_what_failed(session, model, verb):
+    model.fails = RuntimeError("once")
+    with pytest.raises(ModelError, match="once"):
+        session.set_text("red")
+    assert len(getattr(session, verb)("red")) == 2
+    getattr(session, verb)("red")
+    assert len(model.detected) == 2
+
+
 def test_model_without_text_says_what_it_takes():
     session = Session(KITCHEN, ToyModel(Capabilities(points=True)))
     with pytest.raises(UnsupportedError, match="text"):

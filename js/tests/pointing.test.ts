@@ -1,0 +1,337 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { type Command, Commands } from "../src/commands";
+import type { Connection } from "../src/connection";
+import { Editor } from "../src/editor";
+import { Gestures } from "../src/gestures";
+import type { State, WireState } from "../src/state";
+import { fromSnapshot } from "../src/state";
+import { Viewport } from "../src/viewport";
+import { encodeRows, wireConcept, wireInstance, wireState } from "./helpers";
+
+/** Object 1 fills the left half of the picture; 2 is a spot in it; 3 is a locked spot in it. */
+const half = encodeRows(Array.from({ length: 100 }, () => "#".repeat(50) + ".".repeat(50)));
+const spot = (left: number) =>
+  encodeRows(
+    Array.from({ length: 100 }, (_, y) =>
+      (y >= 10 && y < 20 ? ".".repeat(left) + "#".repeat(10) : "").padEnd(100, "."),
+    ),
+  );
+
+const abilities = { points: true, boxes: true, text: true, exemplars: true };
+const concept = wireConcept(7, {
+  exemplars: [{ exemplar_id: 4, positive: 1, box: [60, 60, 90, 90], point: null }],
+});
+
+let ending: AbortController;
+let canvas: HTMLCanvasElement;
+let editor: Editor;
+let state: State;
+let sent: Command[];
+let said: string[];
+
+function begin(more: Partial<WireState> = {}): void {
+  const instances = [
+    wireInstance(1, { mask: 0, area: 5000 }),
+    wireInstance(2, { mask: 1, area: 100 }),
+    wireInstance(3, { mask: 2, area: 100, locked: true }),
+  ];
+  const model = { name: "sam3", capabilities: abilities, advice: { exemplars: "Needs SAM 3" } };
+  state = fromSnapshot(wireState(instances, { model, concepts: [concept], concept: 7, ...more }), [
+    half,
+    spot(10),
+    spot(30),
+  ]);
+}
+
+beforeEach(() => {
+  ending = new AbortController();
+  canvas = document.createElement("canvas");
+  canvas.setPointerCapture = () => {};
+  sent = [];
+  said = [];
+  begin();
+  const connection = {
+    get state() {
+      return state;
+    },
+  } as Connection;
+  const commands = new Commands(
+    async (command) => {
+      sent.push(command);
+      return { instances: [], selected: null, concept: null };
+    },
+    () => {},
+    () => {},
+  );
+  const viewport = new Viewport();
+  viewport.resize(400, 400);
+  viewport.setImage(100, 100);
+  editor = new Editor(connection, commands, viewport, {
+    say: (message) => said.push(message),
+    changed() {},
+    moved() {},
+    hasFocus: () => true,
+    takeFocus() {},
+  });
+  new Gestures(canvas, viewport, editor, ending.signal);
+});
+
+afterEach(() => ending.abort());
+
+type Place = [x: number, y: number];
+type How = { right?: boolean; shift?: boolean };
+
+/** A press, and a release at the last place; in pixels of the picture, of which one is four of the canvas. */
+function drag(path: Place[], { right = false, shift = false }: How = {}): void {
+  const event = (type: string, [x, y]: Place) =>
+    canvas.dispatchEvent(
+      new PointerEvent(type, {
+        pointerId: 1,
+        pointerType: "mouse",
+        button: right ? 2 : 0,
+        shiftKey: shift,
+        clientX: 4 * x,
+        clientY: 4 * y,
+      }),
+    );
+  const [first = [0, 0]] = path;
+  event("pointerdown", first);
+  for (const place of path.slice(1)) event("pointermove", place);
+  event("pointerup", path.at(-1) ?? first);
+}
+
+const click = (x: number, y: number, how: How = {}) => drag([[x, y]], how);
+const asked = () => sent.map(({ name, args }) => [name, args]);
+
+describe("object mode with nothing selected", () => {
+  it.each([
+    [15, 15, 2],
+    [40, 50, 1],
+  ])("selects what a click at %i, %i hits: there is nothing to add", (x, y, object_id) => {
+    click(x, y);
+    expect(asked()).toEqual([["select", { object_id }]]);
+  });
+
+  it("takes what is unlocked below a locked one", () => {
+    click(35, 15);
+    expect(asked()).toEqual([["select", { object_id: 1 }]]);
+  });
+
+  it("starts a new object outside all masks", () => {
+    click(70, 20);
+    expect(asked()).toEqual([["add_point", { x: 70, y: 20, positive: true, object_id: null }]]);
+  });
+
+  it("starts a new object on a mask when that was asked for, once", () => {
+    editor.startNew();
+    click(15, 15);
+    expect(sent.at(-1)).toEqual({
+      name: "add_point",
+      args: { x: 15, y: 15, positive: true, object_id: null },
+    });
+  });
+
+  it("forgets that a new object was asked for when Esc lets go of it", () => {
+    editor.startNew();
+    editor.back();
+    click(15, 15);
+    expect(asked()).toEqual([["select", { object_id: 2 }]]);
+  });
+
+  it.each([{ right: true }, { shift: true }])("refines the topmost by a click with %o", (how) => {
+    click(15, 15, how);
+    expect(asked()).toEqual([["add_point", { x: 15, y: 15, positive: false, object_id: 2 }]]);
+  });
+
+  it("has nothing to exclude outside all masks", () => {
+    click(70, 20, { right: true });
+    expect(sent).toEqual([]);
+    expect(said).toEqual([expect.stringContaining("Nothing to exclude")]);
+  });
+});
+
+describe("object mode with one selected", () => {
+  it("gives it every click", () => {
+    begin({ selected: 1 });
+    click(15, 15);
+    click(70, 20);
+    expect(sent.map(({ args }) => "object_id" in args && args.object_id)).toEqual([1, 1]);
+  });
+
+  it.each([{ right: true }, { shift: true }])(
+    "says of a box with %o that it can only include, and does nothing else",
+    (how) => {
+      begin({ selected: 1 });
+      const path: Place[] = [
+        [10, 10],
+        [20, 20],
+        [30, 30],
+      ];
+      drag(path, how);
+      expect(sent).toEqual([]);
+      expect(editor.draft).toBeNull();
+      expect(said.at(-1)).toContain("can only include");
+      expect(said.at(-1)).toContain("concept mode (C)");
+    },
+  );
+
+  it("takes an unsteady right click for a click", () => {
+    begin({ selected: 1 });
+    drag(
+      [
+        [10, 10],
+        [11.5, 10],
+      ],
+      { right: true },
+    );
+    expect(asked()).toEqual([["add_point", { x: 10, y: 10, positive: false, object_id: 1 }]]);
+  });
+
+  it("speaks of no concept mode to a model without", () => {
+    begin({ model: { name: "sam", capabilities: { ...abilities, exemplars: false }, advice: {} } });
+    drag(
+      [
+        [10, 10],
+        [30, 30],
+      ],
+      { right: true },
+    );
+    expect(said.at(-1)).toContain("can only include");
+    expect(said.at(-1)).not.toContain("concept mode");
+  });
+
+  it("draws a box that includes", () => {
+    drag([
+      [10, 10],
+      [30, 40],
+    ]);
+    expect(asked()).toEqual([["add_box", { box: [10, 10, 30, 40], object_id: null }]]);
+  });
+});
+
+describe("concept mode", () => {
+  beforeEach(() => editor.setMode("concept"));
+
+  it.each([
+    [{}, true],
+    [{ right: true }, false],
+    [{ shift: true }, false],
+  ])("makes a click with %o an exemplar, and a box", (how, positive) => {
+    click(15, 15, how);
+    drag(
+      [
+        [10, 10],
+        [30, 30],
+        [40, 50],
+      ],
+      how,
+    );
+    expect(asked()).toEqual([
+      ["add_exemplar_point", { x: 15, y: 15, positive, concept_id: 7 }],
+      ["add_exemplar", { box: [10, 10, 40, 50], positive, concept_id: 7 }],
+    ]);
+  });
+
+  it("shows the box while it is drawn, in its own kind", () => {
+    const event = (type: string, x: number, y: number) =>
+      canvas.dispatchEvent(new PointerEvent(type, { pointerId: 1, button: 2, clientX: x, clientY: y }));
+    event("pointerdown", 40, 40);
+    event("pointermove", 160, 200);
+    expect(editor.draft).toEqual({ kind: "exemplar", box: [10, 10, 40, 50], positive: false });
+    event("pointerup", 160, 200);
+    expect(editor.draft).toBeNull();
+  });
+
+  it("draws boxes by their corners", () => {
+    editor.setTool("box", true);
+    click(10, 10, { right: true });
+    click(40, 50);
+    expect(asked()).toEqual([["add_exemplar", { box: [10, 10, 40, 50], positive: false, concept_id: 7 }]]);
+  });
+
+  it("excludes nothing before there is a concept", () => {
+    begin({ concepts: [], concept: null });
+    click(15, 15, { right: true });
+    drag(
+      [
+        [10, 10],
+        [40, 50],
+      ],
+      { right: true },
+    );
+    expect(sent).toEqual([]);
+    expect(said.at(-1)).toContain("Nothing to exclude from");
+    click(15, 15);
+    expect(asked()).toEqual([["add_exemplar_point", { x: 15, y: 15, positive: true }]]);
+  });
+
+  it.each([
+    [75, 60],
+    [61, 59],
+  ])("chooses an exemplar by its edge or its sign at %i, %i, flips and deletes it", (x, y) => {
+    click(x, y);
+    expect(editor.chosen).toEqual({ kind: "exemplar", id: 4 });
+    editor.flip();
+    editor.remove();
+    expect(asked()).toEqual([
+      ["flip_exemplar", { exemplar_id: 4 }],
+      ["remove_exemplar", { exemplar_id: 4 }],
+    ]);
+    expect(editor.chosen).toBeNull();
+  });
+
+  it("begins a box on the edge of another", () => {
+    drag([
+      [75, 60],
+      [85, 70],
+    ]);
+    expect(asked()).toEqual([["add_exemplar", { box: [75, 60, 85, 70], positive: true, concept_id: 7 }]]);
+    expect(editor.chosen).toBeNull();
+  });
+
+  it("leaves the edge of an exemplar to object mode, but its sign", () => {
+    editor.setMode("object");
+    click(75, 60);
+    click(60, 60);
+    expect(asked()).toEqual([["add_point", { x: 75, y: 60, positive: true, object_id: null }]]);
+    expect(editor.chosen).toEqual({ kind: "exemplar", id: 4 });
+  });
+
+  it("lets go of an exemplar that is gone, or whose concept is", () => {
+    editor.chooseExemplar(4);
+    editor.refresh();
+    expect(editor.chosen).not.toBeNull();
+    begin({ concept: null });
+    editor.refresh();
+    expect(editor.chosen).toBeNull();
+  });
+
+  it("starts a new concept on M, and leaves step by step on Esc", () => {
+    editor.startNew();
+    expect(asked()).toEqual([["select_concept", { concept_id: null }]]);
+    expect(editor.back()).toBe(true);
+    expect(editor.concepts.mode).toBe("object");
+    expect(editor.back()).toBe(false);
+  });
+
+  it("gives the brush to one object, and takes it from one that is left", () => {
+    editor.setTool("brush", true);
+    expect(editor.concepts.mode).toBe("object");
+    editor.toggleMode();
+    expect([editor.concepts.mode, editor.tool]).toEqual(["concept", "point"]);
+  });
+
+  it("ends with a model that takes no exemplars, and cannot begin there", () => {
+    begin({
+      model: {
+        name: "sam",
+        capabilities: { ...abilities, exemplars: false },
+        advice: { exemplars: "Needs SAM 3" },
+      },
+    });
+    expect(editor.concepts.mode).toBe("object");
+    editor.toggleMode();
+    expect(editor.concepts.mode).toBe("object");
+    expect(said.at(-1)).toBe("Needs SAM 3");
+  });
+});
