@@ -133,14 +133,17 @@ class Engine:
             desk.cancelled, desk.prepare = True, False
             dropped, desk.wanted = desk.wanted, {}
         if dropped:
-            client.failed(dropped, CancelledError("cancelled: the next click, or the same words again, goes on from here"))
+            client.failed(
+                dropped, CancelledError("cancelled: the next click, or the same words again, goes on from here")
+            )
 
     def close(self) -> None:
-        """Stop at the model's next step and wait until the worker has ended."""
+        """Stop at the model's next step, wait until the worker has ended, and let the embeddings go."""
         self._closing = True
         thread = self._thread
-        if thread is not None:
+        if thread is not None and not self.on_worker:
             thread.join()
+        self._embeddings.clear()
 
     def _start(self) -> None:
         if self._thread is None and not self._closing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -76,16 +77,18 @@ class LiveDocument:
     ----------
     image : object
         Whatever :meth:`Image.read` takes.
-    model : str or Model
+    model : str, path or Model
     classes : iterable of str
         Class names on offer.
     """
 
-    def __init__(self, image: object, model: str | Model = "auto", classes: Iterable[str] = ()) -> None:
+    def __init__(
+        self, image: object, model: str | os.PathLike[str] | Model = "auto", classes: Iterable[str] = ()
+    ) -> None:
         self.image = Image.read(image)
-        loaded: object = load_model(model) if isinstance(model, str) else model
+        loaded: object = load_model(model) if isinstance(model, (str, os.PathLike)) else model
         if not isinstance(loaded, Model):
-            message = f"model must be a name or a loaded model, got {model!r}"
+            message = f"model must be a name, a folder or a loaded model, got {model!r}"
             raise ModelError(message)
         self.model = loaded
         self.engine = engine_of(self.model)

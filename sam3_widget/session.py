@@ -11,6 +11,7 @@ from sam3_widget.errors import PromptWarning
 from sam3_widget.live import LiveDocument
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
@@ -287,8 +288,8 @@ class Session(Verbs):
     ----------
     image : path, bytes, PIL image, numpy array or torch tensor
         See :meth:`sam3_widget.core.image.Image.read`.
-    model : str or Model
-        A name that :func:`~sam3_widget.models.catalog.load_model` knows, or a loaded model.
+    model : str, path or Model
+        What :func:`~sam3_widget.models.catalog.load_model` takes, or a loaded model.
     classes : iterable of str
         Class names on offer.
 
@@ -301,7 +302,9 @@ class Session(Verbs):
     (400, 600)
     """
 
-    def __init__(self, image: object, model: str | Model = "auto", classes: Iterable[str] = ()) -> None:
+    def __init__(
+        self, image: object, model: str | os.PathLike[str] | Model = "auto", classes: Iterable[str] = ()
+    ) -> None:
         self._live = LiveDocument(image, model, classes)
 
     @classmethod

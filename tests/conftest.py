@@ -6,16 +6,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from huggingface_hub import constants
 from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+
 E2E = Path(__file__).parent / "e2e"
+HUB = constants.HF_HUB_CACHE
+"""Where this disk keeps checkpoints."""
 
 # A busy machine is no reason for a property to fail.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """Let ``"auto"`` find the built-in model only, whatever this disk holds."""
+    with pytest.MonkeyPatch.context() as patch:
+        empty = str(tmp_path_factory.mktemp("no-checkpoints"))
+        patch.setenv("HF_HUB_CACHE", empty)
+        patch.setattr(constants, "HF_HUB_CACHE", empty)
+        yield
+
+
+@pytest.fixture(scope="module")
+def this_disk() -> Generator[None]:
+    """Let a test of real weights look at what this disk holds after all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_CACHE", HUB)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

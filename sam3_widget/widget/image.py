@@ -19,6 +19,7 @@ from sam3_widget.widget.still import Stills, still
 from sam3_widget.widget.traits import Said
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping
 
     from sam3_widget.models.base import Model
@@ -51,8 +52,8 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
     ----------
     image : path, bytes, PIL image, numpy array, torch tensor or Session
         See :meth:`sam3_widget.core.image.Image.read`. A session is shown as it is and goes on.
-    model : str or Model
-        A name that :func:`~sam3_widget.models.catalog.load_model` knows, or a loaded model.
+    model : str, path or Model
+        What :func:`~sam3_widget.models.catalog.load_model` takes, or a loaded model.
     classes : iterable of str
         Class names on offer; the number keys choose them.
     height : int
@@ -92,7 +93,7 @@ class Sam3Widget(anywidget.AnyWidget, Verbs):
     def __init__(
         self,
         image: object,
-        model: str | Model = "auto",
+        model: str | os.PathLike[str] | Model = "auto",
         classes: Iterable[str] = (),
         *,
         height: int = 520,

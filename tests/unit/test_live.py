@@ -438,9 +438,11 @@ def test_older_embeddings_give_back_what_can_be_made_again_before_they_go():
     engine = vars(model)["_engine"] = Engine(model, cache_bytes=4 * IMAGE.nbytes)
     for k in range(2):
         click(LiveDocument(IMAGE + k, model), 20, 20)
+    held = list(engine._embeddings.values())
     engine.close()  # so that nothing is under way
-    assert [e.nbytes // IMAGE.nbytes for e in engine._embeddings.values()] == [1, 3]
+    assert [e.nbytes // IMAGE.nbytes for e in held] == [1, 3]
     assert model.encoded == 2
+    assert not engine._embeddings
 
 
 def test_a_model_that_decodes_batches_is_asked_for_as_many_as_it_takes(model, live, monkeypatch):

@@ -1,0 +1,204 @@
+"""SAM, SAM-HQ, SAM 2 and EdgeTAM: clicks, boxes and masks on the models of transformers.
+
+"Segment Anything" (Kirillov et al., 2023), "Segment Anything in High Quality" (Ke et al., 2023), "SAM 2: Segment
+Anything in Images and Videos" (Ravi et al., 2024), "EdgeTAM: On-Device Track Anything Model" (Zhou et al., 2025).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Self
+
+import torch
+import transformers
+
+from sam3_widget.errors import ModelError, WeightsError
+from sam3_widget.models.base import Embedding, Model, no_progress
+from sam3_widget.models.known import CAPABILITIES
+from sam3_widget.models.sam.clicks import batch_clicks, to_candidates
+from sam3_widget.models.sam.files import read_json
+from sam3_widget.models.sam.network import KINDS, Maps, Network
+from sam3_widget.models.sam.padding import covered, crop, pad
+from sam3_widget.models.sam.preprocess import Channels, Preprocess, read_channels
+from sam3_widget.models.sam.pretrained import load_whole
+from sam3_widget.models.sam.runtime import choose_runtime
+from sam3_widget.models.sam.store import EmbeddingStore, fingerprint, image_key
+from sam3_widget.models.sam.weights import FAMILIES, model_type, require, unimportable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
+
+    from sam3_widget.models.base import Candidates, InstancePrompts, Progress, Question
+
+PADDED = {"sam", "sam_hq"}
+"""Families that keep an image's proportions and pad it to a square; the others stretch it."""
+MEAN: Channels = (0.485, 0.456, 0.406)
+STD: Channels = (0.229, 0.224, 0.225)
+"""Per channel, of ImageNet: what all of them were trained with."""
+
+
+class FamilyEmbedding(Embedding):
+    """What the encoder made of one image.
+
+    Attributes
+    ----------
+    maps : tuple of tensors
+        Feature maps, each with a leading dimension of 1.
+    """
+
+    def __init__(self, height: int, width: int, maps: Maps) -> None:
+        super().__init__(height, width, sum(part.nbytes for part in maps))
+        self.maps = maps
+
+
+class SamFamily(Model):
+    """One of ``SamModel``, ``SamHQModel``, ``Sam2Model`` and ``EdgeTamModel``.
+
+    The encoder runs in the chosen precision; the decoder, a hundredth of the work, always in float32.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Moved and cast in place: it belongs to this object from then on.
+    name : str
+    device : str or torch.device
+        ``"auto"`` is CUDA, else MPS, else the CPU.
+    dtype : str or torch.dtype
+        ``"auto"`` is bfloat16 on CUDA devices that have it, else float32.
+    cache_dir : Path, optional
+        Where the encoder's outputs are kept from one session to the next, rounded to float16; an image whose
+        output is there is not encoded again.
+    channels : pair of (3,) float
+        Mean and standard deviation that images are normalised with.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        name: str,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        cache_dir: Path | None = None,
+        channels: tuple[Channels, Channels] = (MEAN, STD),
+    ) -> None:
+        family = FAMILIES[model.config.model_type]
+        self.name = name
+        self.capabilities = CAPABILITIES[family]
+        self._runtime = choose_runtime(device, dtype)
+        self.batch = self._runtime.batch
+        self._network = Network(model, self._runtime)
+        self._preprocess = Preprocess(self._network.side, *channels, family not in PADDED)
+        self._sizes = [math.prod(shape) for shape in self._network.shapes]
+        self._store = None
+        if cache_dir is not None:
+            key = fingerprint(model.parameters(), self._preprocess, self._runtime.dtype)
+            self._store = EmbeddingStore(cache_dir, key, (sum(self._sizes),))
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: Path,
+        *,
+        name: str,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        resolution: int | None = None,
+        cache_dir: Path | None = None,
+    ) -> Self:
+        """Load a checkpoint from this disk.
+
+        Parameters
+        ----------
+        folder : Path
+            As ``save_pretrained`` writes it, or as the Hub's cache holds it: configuration and weights. The image
+            models' checkpoints and those of ``Sam2VideoModel`` and ``EdgeTamVideoModel`` will do.
+        name, device, dtype, cache_dir
+            As for the class.
+        resolution : None
+            These models take images at the resolution of their training only.
+
+        Raises
+        ------
+        WeightsError
+            The folder holds no whole checkpoint of this family, or a package that it needs is missing.
+        ModelError
+            A resolution was asked for, or there is no such device or dtype.
+        """
+        if resolution is not None:
+            message = f"the resolution of {name!r} cannot be changed, got {resolution}; expected None"
+            raise ModelError(message)
+        runtime = choose_runtime(device, dtype)
+        family = FAMILIES[model_type(folder)]
+        if family not in KINDS:
+            message = f"{folder} holds a checkpoint of the family {family!r}; expected one of: {', '.join(KINDS)}"
+            raise WeightsError(message)
+        require(family)
+        try:
+            kind = getattr(transformers, KINDS[family])
+        except ImportError as error:
+            raise unimportable(error) from error
+        stated = {key: value for key, value in read_json(folder / "config.json").items() if key != "model_type"}
+        model = load_whole(kind, folder, dtype=torch.float32, config=kind.config_class.from_dict(stated))
+        channels = read_channels(folder, MEAN, STD)
+        return cls(model, name=name, device=runtime.device, dtype=runtime.dtype, cache_dir=cache_dir, channels=channels)
+
+    def encode(self, image: NDArray[np.uint8], progress: Progress = no_progress) -> Embedding:
+        """Encode an image, or find in ``cache_dir`` what the encoder made of it."""
+        return self.encode_many([image], progress)[0]
+
+    def encode_many(self, images: Sequence[NDArray[np.uint8]], progress: Progress = no_progress) -> list[Embedding]:
+        """Encode several images, of whatever sizes, in one pass of the encoder."""
+        keys = [image_key(image) if self._store else "" for image in images]
+        encoded = [self._store.load(key) if self._store else None for key in keys]
+        fresh = [index for index, known in enumerate(encoded) if known is None]
+        with self._runtime.running():
+            if fresh:
+                maps = self._network.encode(self._preprocess([images[index] for index in fresh]), progress)
+                for index, *parts in zip(fresh, *maps, strict=True):
+                    state = torch.cat([part.flatten() for part in parts])
+                    encoded[index] = self._store.save(keys[index], state) if self._store else state
+            progress(1.0)
+            return [
+                FamilyEmbedding(image.shape[0], image.shape[1], self._unpack(state))
+                for image, state in zip(images, encoded, strict=True)
+                if state is not None
+            ]
+
+    def refine(
+        self, embedding: Embedding, prompts: InstancePrompts, previous: NDArray[np.float32] | None = None
+    ) -> Candidates:
+        """Decode one instance; see :meth:`sam3_widget.models.base.Model.refine`."""
+        return self.refine_many(embedding, [(prompts, previous)])[0]
+
+    def refine_many(self, embedding: Embedding, questions: Sequence[Question]) -> list[Candidates]:
+        """Decode several instances of one image, at most :attr:`batch` of them at once."""
+        if not isinstance(embedding, FamilyEmbedding):
+            message = f"expected an embedding made by {self.name!r}, got {type(embedding).__name__}"
+            raise TypeError(message)
+        side = self._network.mask_side
+        height, width = self._preprocess.size(embedding.height, embedding.width)
+        share = (height / self._preprocess.side, width / self._preprocess.side)
+        answers: dict[int, Candidates] = {}
+        with self._runtime.running():
+            for batch in batch_clicks(
+                questions,
+                scale=self._preprocess.scale(embedding.height, embedding.width),
+                mask_size=covered(side, share),
+                most=self.batch,
+                device=self._runtime.device,
+            ):
+                masks = None if batch.masks is None else pad(batch.masks, side, share)
+                logits, scores = self._network.decode(embedding.maps, batch, masks)
+                answers.update(zip(batch.order, map(to_candidates, crop(logits, share), scores), strict=True))
+        return [answers[index] for index in range(len(questions))]
+
+    def _unpack(self, state: torch.Tensor) -> Maps:
+        """Return the feature maps in what the store keeps: all their values in a row."""
+        parts = torch.split(state.to(self._runtime.device, self._runtime.dtype), self._sizes)
+        return tuple(part.view(1, *shape) for part, shape in zip(parts, self._network.shapes, strict=True))
