@@ -137,7 +137,7 @@ def _clicked(task: Task, candidates: Candidates) -> Segmentation:
 
 def _detected(task: Task, question: ConceptPrompts, detections: Detections) -> Segmentation:
     """Filter detections exactly as a session does: by making its instances of them."""
-    finding = Finding()
+    finding = Finding(text=question.text)
     finding.write(detections.logits, detections.scores, detections.presence, detections.semantic, {})
     boxes = [prompts.corners(box, task.image.width, task.image.height) for box in question.boxes]
     exemplars = tuple(

@@ -7,7 +7,7 @@ import logging
 import threading
 import weakref
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -45,7 +45,7 @@ class Client(Protocol):
     def question_of(self, key: Key, answer: Answer) -> Question | None:
         """Return prompts and earlier logits, or None when nobody waits for this answer any more."""
 
-    def concept_of(self, key: Key, finding: Finding) -> tuple[str, Sequence[Exemplar]] | None:
+    def words_of(self, key: Key, finding: Finding) -> tuple[str, Sequence[Exemplar]] | None:
         """Return words and exemplars, or None when nobody waits for this finding any more."""
 
     def box_of(self, candidates: Candidates) -> Corners | None:
@@ -71,6 +71,7 @@ class _Desk:
     wanted: dict[Key, Cell]
     cancelled: bool = False
     prepare: bool = False
+    places: dict[Exemplar, Corners] = field(default_factory=dict)
 
 
 class Engine:
@@ -134,7 +135,7 @@ class Engine:
             dropped, desk.wanted = desk.wanted, {}
         if dropped:
             client.failed(
-                dropped, CancelledError("cancelled: the next click, or the same words again, goes on from here")
+                dropped, CancelledError("cancelled: the next prompt, or the same words again, goes on from here")
             )
 
     def close(self) -> None:
@@ -157,12 +158,16 @@ class Engine:
                 client = None if self._closing else self._next_client()
                 if client is None:
                     self._thread = None
-                    return
+                    left = {c: d.wanted for c, d in self._desks.items() if d.wanted}
+                    self._desks.clear()
+                    break
             try:
                 self._serve(client)
             except Exception as error:  # whatever a model raises must not end the worker
                 log.exception("%s failed", self.model.name)
                 self._fail(client, None, error)
+        for client, wanted in left.items():
+            client.failed(wanted, ModelError(f"the model {self.model.name!r} was unloaded: load it again"))
 
     def _next_client(self) -> Client | None:
         """Return the client that was served longest ago of those that wait; forget those that do not."""
@@ -205,7 +210,7 @@ class Engine:
             return
         try:
             with self.exclusive:
-                found = [_checked(c) for c in self.model.refine_many(embedding, questions)]
+                found = [checked(c) for c in self.model.refine_many(embedding, questions)]
         except Exception as error:  # one instance's failure is not another's
             if len(asked) > 1:
                 for key, answer in asked.items():
@@ -219,7 +224,7 @@ class Engine:
 
     def _detect(self, client: Client, desk: _Desk, embedding: Embedding, key: Key, finding: Finding) -> None:
         """Look for one concept; first for the things under those of its exemplars that are clicks."""
-        concept = client.concept_of(key, finding)
+        concept = client.words_of(key, finding)
         if concept is None:
             return
 
@@ -232,14 +237,17 @@ class Engine:
         text, exemplars = concept
         try:
             progress(0.0)
-            places = {e.exemplar_id: self._place(client, embedding, e) for e in exemplars}
+            for exemplar in exemplars:
+                if exemplar not in desk.places:
+                    desk.places[exemplar] = self._place(client, embedding, exemplar)
+            places = {e.exemplar_id: desk.places[e] for e in exemplars}
             prompts = ConceptPrompts(
                 text,
                 np.array([places[e.exemplar_id] for e in exemplars], np.float32).reshape(-1, 4),
                 np.array([e.positive for e in exemplars], np.bool_),
             )
             with self.exclusive:
-                detections = _checked_detections(self.model.detect(embedding, prompts, progress))
+                detections = checked_detections(self.model.detect(embedding, prompts, progress))
         except CancelledError:
             return  # whoever cancelled has told the client, or wants something else by now
         except Exception as error:  # one concept's failure is not another's
@@ -248,6 +256,10 @@ class Engine:
             return
         finally:
             client.progressed("idle", None)
+        while clicks := {k: c for k, c in dict(desk.wanted).items() if isinstance(c, Answer)}:
+            self._refine(client, desk, embedding, clicks)  # so that what was drawn meanwhile is not found once more
+            if clicks.items() <= desk.wanted.items():
+                break
         client.found(finding, detections, places)
         self._done(desk, {key: finding})
 
@@ -258,7 +270,7 @@ class Engine:
             return exemplar.box
         click = InstancePrompts(np.array([exemplar.point], np.float32), np.ones(1, np.bool_))
         with self.exclusive:
-            candidates = _checked(self.model.refine(embedding, click))
+            candidates = checked(self.model.refine(embedding, click))
         box = client.box_of(candidates)
         if box is not None:
             return box
@@ -323,7 +335,7 @@ class Engine:
         client.failed(dropped, told)
 
 
-def _checked(candidates: Candidates) -> Candidates:
+def checked(candidates: Candidates) -> Candidates:
     """Return a model's answer, or raise an error that says how it breaks the contract."""
     logits, scores = candidates.logits, candidates.scores
     if logits.ndim != 3 or not logits.size or scores.shape != logits.shape[:1]:  # noqa: PLR2004 - K, h, w
@@ -335,7 +347,7 @@ def _checked(candidates: Candidates) -> Candidates:
     return candidates
 
 
-def _checked_detections(found: Detections) -> Detections:
+def checked_detections(found: Detections) -> Detections:
     """Return what a model found, or raise an error that says how it breaks the contract."""
     count, finite = len(found.scores), np.isfinite(found.scores).all() and np.isfinite(found.semantic).all()
     if found.logits.ndim != 3 or len(found.logits) != count or found.semantic.ndim != 2:  # noqa: PLR2004

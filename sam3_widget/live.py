@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from sam3_widget.core import masks, matching
+from sam3_widget.core import masks, matching, prompts
 from sam3_widget.core.document import Document
 from sam3_widget.core.image import Image
 from sam3_widget.core.runs import RunLengths
@@ -162,7 +162,8 @@ class LiveDocument:
             if name in {"undo", "redo"} and not args:
                 travelled = self._document.undo() if name == "undo" else self._document.redo()
                 for cell in _cells(self.state).values() if travelled else ():
-                    cell.error = None  # what failed or was cancelled is asked again
+                    if cell not in known:
+                        cell.error = None  # what failed or was cancelled is asked again
             elif name == "select" and set(args) == {"object_id"}:
                 self._document.select(args["object_id"])
             elif name == "select_concept" and set(args) == {"concept_id"}:
@@ -170,12 +171,13 @@ class LiveDocument:
             else:
                 self._document.run(name, args, gesture)
             after = self.state
-            if after is before:
-                return after
             asked = {key: cell for key, cell in _pending(after).items() if cell not in known}
-            self._settle()
-            self._schedule()
-            self._notify()
+            if name in {"set_text", "add_concept"}:  # their words may be looked for already
+                asked |= {key: cell for key, cell in _pending(after).items() if key == ("concept", after.concept)}
+            if after is not before:
+                self._settle()
+                self._schedule()
+                self._notify()
             if wait and not self.engine.on_worker:
                 for key, cell in asked.items():
                     self._wait(key, cell)
@@ -237,7 +239,7 @@ class LiveDocument:
             if instance is None or instance.answer is not answer:
                 return None
             size = (self.state.height, self.state.width)
-        prompts = InstancePrompts(
+        said = InstancePrompts(
             points=np.array([(p.x, p.y) for p in instance.points], np.float32).reshape(-1, 2),
             labels=np.array([p.positive for p in instance.points], np.bool_),
             box=np.array(instance.box.xyxy, np.float32) if instance.box else None,
@@ -245,11 +247,11 @@ class LiveDocument:
         basis, strokes = instance.basis, instance.prior_strokes
         if basis is None or isinstance(basis, RunLengths):
             if basis is None and not strokes:
-                return prompts, None
-            return prompts, masks.prior_from_mask(masks.compose(basis, size, strokes=strokes))
-        return prompts, masks.paint_logits(_logits(*basis), strokes, *size)
+                return said, None
+            return said, masks.prior_from_mask(masks.compose(basis, size, strokes=strokes))
+        return said, masks.paint_logits(_logits(*basis), strokes, *size)
 
-    def concept_of(self, key: Key, finding: Finding) -> tuple[str, tuple[Exemplar, ...]] | None:
+    def words_of(self, key: Key, finding: Finding) -> tuple[str, tuple[Exemplar, ...]] | None:
         """Return the words and exemplars of a concept, or None when a change made the question stale."""
         with self._changed:
             concept = next((c for c in self.state.concepts if c.concept_id == key[1]), None)
@@ -269,8 +271,8 @@ class LiveDocument:
 
     def found(self, finding: Finding, detections: Detections, places: Mapping[int, Corners]) -> None:
         """Take what was found of a concept, and make instances of it."""
-        finding.write(detections.logits, detections.scores, detections.presence, detections.semantic, places)
         with self._changed:
+            finding.write(detections.logits, detections.scores, detections.presence, detections.semantic, places)
             self._settle()
             self._schedule()
             self._notify()
@@ -290,13 +292,12 @@ class LiveDocument:
 
     def _boxed(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the arguments of a click for a concept with the box of the concept's own instance under it."""
-        state, x, y = self.state, args.get("x"), args.get("y")
-        concept = args.get("concept_id") or state.concept
-        if concept is None or "box" in args or not isinstance(x, (int, float)) or not isinstance(y, (int, float)):
+        state = self.state
+        concept = state.concept if args.get("concept_id") is None else prompts.integer(args["concept_id"], "concept_id")
+        if concept is None or "box" in args:
             return args
-        x, y = int(x), int(y)
-        if not (0 <= x < state.width and 0 <= y < state.height):  # the command will say so
-            return args
+        at = prompts.position(args.get("x"), args.get("y"), state.width, state.height)
+        x, y = int(at[0]), int(at[1])
         here = [self.mask(i) for i in state.instances if i.concept_id == concept and i.visible]
         here = [mask for mask in here if mask.window(x, y, x + 1, y + 1).any()]
         smallest = min(here, key=lambda mask: mask.area, default=None)
@@ -310,9 +311,7 @@ class LiveDocument:
     def _silhouette(self, instance: InstanceState, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Return the mask of an instance, ``(h, w)`` bool, sampled at the pixels' centres."""
         mask = self.mask(instance)
-        rows = (np.arange(size[0]) * 2 + 1) * mask.height // (2 * size[0])
-        columns = (np.arange(size[1]) * 2 + 1) * mask.width // (2 * size[1])
-        return mask.to_mask()[rows][:, columns]
+        return mask.sampled(*size)
 
     def _schedule(self) -> None:
         self.engine.want(self, _pending(self.state))

@@ -68,6 +68,8 @@ class Finding:
     ----------
     previous : Finding, optional
         What was found before the concept was changed; it counts until this one is there.
+    text : str
+        The words that were looked for.
 
     Attributes
     ----------
@@ -82,12 +84,13 @@ class Finding:
     places : mapping
         The box that each exemplar made by a click turned out to have, by ``exemplar_id``.
     object_ids : dict
-        The id that each detection has been given, by its index: a threshold that comes back finds it again.
+        The id that each detection was given first, by its index: every snapshot gives it the same.
     error : Exception or None
     """
 
-    def __init__(self, previous: Finding | None = None) -> None:
+    def __init__(self, previous: Finding | None = None, text: str = "") -> None:
         self.previous = previous
+        self.text = text
         self.answers: tuple[Answer, ...] = ()
         self.presence = float("nan")
         self.best = 0.0
@@ -123,8 +126,8 @@ class Finding:
         self.best = float(scores[0]) if len(scores) else 0.0
         self.places = places
         self.error = None
+        self.semantic = semantic.astype(np.float16)  # from here on it is done
         self.previous = None
-        self.semantic = semantic.astype(np.float16)
 
     def latest(self) -> Finding | None:
         """Return this finding or, while it is not there, the nearest one before it."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sam3_widget.core import prompts
+from sam3_widget.core import matching, prompts
 from sam3_widget.core.answers import FLOOR
 from sam3_widget.core.prompts import Exemplar
 from sam3_widget.core.state import ConceptState, State
@@ -26,10 +27,13 @@ def set_text(state: State, text: object, concept_id: object = None, at: object =
     words, spot = prompts.phrase(text), _spot(state, at)
     state, concept = _target(state, concept_id)
     if words == concept.text:
-        return _put(state, _retried(replace(concept, at=spot)))
+        return _put(state, _retried(replace(_welcoming(state, concept, spot), at=spot)))
     if concept.text:
-        concept = replace(concept, exemplars=(), dismissed=())
-    return _put(state, replace(concept, text=words, at=spot).asked())
+        concept = replace(concept, exemplars=(), dismissed=(), away=())
+        for instance in state.instances:
+            if instance.concept_id == concept.concept_id and instance.touched:
+                state = state.put(replace(instance, concept_id=None, matched=None))
+    return _put(state, replace(_welcoming(state, concept, spot), text=words, at=spot).asked())
 
 
 def add_concept(state: State, text: object, at: object = None) -> State:
@@ -92,10 +96,11 @@ def set_score_threshold(state: State, value: float, concept_id: object = None) -
 def _spot(state: State, at: object) -> tuple[float, float] | None:
     if at is None:
         return None
-    if not isinstance(at, (tuple, list)) or len(at) != 2:  # noqa: PLR2004 - x and y
+    given = list(at) if isinstance(at, Iterable) and not isinstance(at, (str, bytes)) else []
+    if len(given) != 2:  # noqa: PLR2004 - x and y
         message = f"at must be (x, y) in pixels, got {at!r:.200}"
         raise InvalidPromptError(message)
-    return prompts.position(at[0], at[1], state.width, state.height)
+    return prompts.position(given[0], given[1], state.width, state.height)
 
 
 def _concept(state: State, concept_id: object) -> ConceptState:
@@ -113,6 +118,17 @@ def _target(state: State, concept_id: object) -> tuple[State, ConceptState]:
     if concept_id is None:
         concept_id = state.concept
     return _started(state) if concept_id is None else (state, _concept(state, concept_id))
+
+
+def _welcoming(
+    state: State, concept: ConceptState, at: tuple[float, float] | None, box: Corners | None = None
+) -> ConceptState:
+    """Return the concept without having dismissed what a person now points at."""
+    if at is None and box is None:
+        return concept
+    size = (state.height, state.width)
+    kept = tuple(a for a in concept.dismissed if not matching.points_at(a, size, at, box))
+    return replace(concept, dismissed=kept)
 
 
 def _retried(concept: ConceptState) -> ConceptState:
@@ -147,11 +163,13 @@ def _exemplified(state: State, exemplar: Exemplar, concept_id: object) -> State:
     state, concept = _target(state, concept_id)
     if not exemplar.positive and not concept.text and not concept.exemplars:
         message = (
-            "a negative exemplar takes away from a concept, and there is none yet: "
-            "give its words or a positive exemplar first"
+            "a negative exemplar takes away from a concept, and none is active: "
+            "select one, or give its words or a positive exemplar first"
         )
         raise InvalidPromptError(message)
     owned = replace(exemplar, concept_id=concept.concept_id)
+    if owned.positive:
+        concept = _welcoming(state, concept, owned.point, owned.box)
     state = replace(state, next_prompt_id=state.next_prompt_id + 1)
     return _put(state, replace(concept, exemplars=(*concept.exemplars, owned)).asked())
 
@@ -164,6 +182,9 @@ def _change_exemplar(state: State, exemplar_id: object, change: Callable[[Exempl
         raise NotFoundError(message)
     changed = [change(e) if e.exemplar_id == number else e for e in concept.exemplars]
     exemplars = tuple(e for e in changed if e is not None)
+    for shown in exemplars:
+        if shown.exemplar_id == number and shown.positive:
+            concept = _welcoming(state, concept, shown.point, shown.box)
     if not exemplars and not concept.text:
         return _without(state, concept.concept_id)
     return _put(state, replace(concept, exemplars=exemplars).asked())

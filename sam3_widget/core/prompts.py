@@ -128,7 +128,11 @@ def integer(value: object, name: str) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         message = f"{name} must be an integer, got {value!r}"
         raise InvalidPromptError(message)
-    return int(value.__index__())
+    try:
+        return int(value.__index__())
+    except TypeError:  # an array of several
+        message = f"{name} must be an integer, got {value!r:.200}"
+        raise InvalidPromptError(message) from None
 
 
 def flag(value: object, name: str) -> bool:

@@ -117,6 +117,20 @@ class RunLengths:
         """Decode the ``(H, W)`` bool mask."""
         return self.window(0, 0, self.width, self.height)
 
+    def sampled(self, height: int, width: int) -> NDArray[np.bool_]:
+        """Decode the mask at ``(height, width)``, each pixel what lies at its centre, without decoding it in full."""
+        result = np.zeros((height, width), np.bool_)
+        if self.bbox is None:
+            return result
+        x1, y1, x2, y2 = self.bbox
+        rows = (np.arange(height) * 2 + 1) * self.height // (2 * height)
+        columns = (np.arange(width) * 2 + 1) * self.width // (2 * width)
+        top, bottom = np.searchsorted(rows, [y1, y2])
+        left, right = np.searchsorted(columns, [x1, x2])
+        places = rows[top:bottom, None] * self.width + columns[None, left:right]
+        result[top:bottom, left:right] = np.searchsorted(np.cumsum(self.counts), places, "right") % 2 == 1
+        return result
+
     def to_bytes(self) -> bytes:
         """Encode for the wire: varints of height, width and runs, each run as its change over the last but one.
 

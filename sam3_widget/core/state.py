@@ -149,10 +149,12 @@ class ConceptState:
         Score that a detection must exceed.
     dismissed : tuple of Answer
         The detections that a person removed.
+    away : tuple of InstanceState
+        Instances that a threshold or a negative exemplar took away, as they come back.
     finding : Finding or None
         None where there is nothing to look for: negative exemplars alone.
     settled : object
-        What its instances were last brought in step with.
+        What its instances were last made of: see :func:`sam3_widget.core.matching.settle`.
     """
 
     concept_id: int
@@ -161,6 +163,7 @@ class ConceptState:
     at: tuple[float, float] | None = None
     score_threshold: float = 0.5
     dismissed: tuple[Answer, ...] = ()
+    away: tuple[InstanceState, ...] = ()
     finding: Finding | None = None
     settled: object = None
 
@@ -193,7 +196,7 @@ class ConceptState:
         """Return the concept with a question to the model in place of its finding."""
         if not self.text and not any(e.positive for e in self.exemplars):
             return replace(self, finding=None)
-        return replace(self, finding=Finding(self.finding))
+        return replace(self, finding=Finding(self.finding, self.text))
 
 
 @dataclass(frozen=True)
