@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from sam3_widget.core import masks, prompts
+from sam3_widget.core.answers import FLOOR
 from sam3_widget.core.image import Image
 from sam3_widget.errors import InvalidImageError, InvalidPromptError, UnsupportedError
 from sam3_widget.models.base import ConceptPrompts, InstancePrompts
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from sam3_widget.core.prompts import Corners
     from sam3_widget.models.base import Model
 
 _Row = TypeVar("_Row")
@@ -63,7 +66,12 @@ class Task:
     ----------
     index : int
         Its place among the jobs.
-    image : Image
+    source : object
+        What :meth:`sam3_widget.core.image.Image.read` reads: a path, or the image itself.
+    key : str
+        Of the image.
+    size : (height, width)
+        Of the image in pixels.
     question : ConceptPrompts or InstancePrompts
     at : (x, y) or None
         Only the instance of the concept here is meant.
@@ -73,19 +81,24 @@ class Task:
     """
 
     index: int
-    image: Image
+    source: object
+    key: str
+    size: tuple[int, int]
     question: ConceptPrompts | InstancePrompts
     at: tuple[float, float] | None
     score_threshold: float
     level: float
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the image in pixels."""
-        return self.image.height, self.image.width
+    def read(self) -> Image:
+        """Return the image; raises where its file is another one by now."""
+        image = Image.read(self.source)
+        if image.key != self.key:
+            message = f"job {self.index}: {self.source} has changed since the jobs were checked"
+            raise InvalidImageError(message)
+        return image
 
 
-def checked(model: Model, index: int, job: Job) -> Task:
+def task_of(model: Model, index: int, job: Job) -> Task:
     """Return a job with everything in it validated, or raise an error that names the job."""
     try:
         return _task(model, index, job)
@@ -94,8 +107,12 @@ def checked(model: Model, index: int, job: Job) -> Task:
         raise type(error)(message) from None
 
 
-def _task(model: Model, index: int, job: Job) -> Task:
+def _task(model: Model, index: int, job: object) -> Task:
+    if not isinstance(job, Job):
+        message = f"expected a Job, got {type(job).__name__}"
+        raise InvalidPromptError(message)
     image = Image.read(job.image)
+    source = job.image if isinstance(job.image, (str, os.PathLike)) else image
     boxes = _rows(job.boxes, "boxes", "(x1, y1, x2, y2)", image, prompts.corners)
     points = _rows(
         job.points,
@@ -104,32 +121,47 @@ def _task(model: Model, index: int, job: Job) -> Task:
         image,
         lambda row, width, height: prompts.position(row[0], row[1], width, height),
     )
+    level = masks.logit(_probability(job.mask_threshold, "mask_threshold", 0))
+    score = _probability(job.score_threshold, "score_threshold", FLOOR)
+    asks = _clicks if points and job.text is None else _concept
+    question, at = asks(model, job, boxes, points)
+    return Task(index, source, image.key, (image.height, image.width), question, at, score, level)
+
+
+def _clicks(
+    model: Model, job: Job, boxes: list[Corners], points: list[tuple[float, float]]
+) -> tuple[InstancePrompts, None]:
     labels = _labels(job.point_labels, len(points), "point_labels")
-    level = masks.logit(_probability(job.mask_threshold, "mask_threshold"))
-    score = _probability(job.score_threshold, "score_threshold")
-    question: ConceptPrompts | InstancePrompts
-    if points and job.text is None:
-        if len(boxes) > 1 or job.box_labels is not None:
-            message = "clicks without text are on one object, which has one box at most, and that includes"
-            raise InvalidPromptError(message)
-        if not labels.any() and not boxes:
-            message = "clicks need a positive one, or a box: there is nothing to take away from"
-            raise InvalidPromptError(message)
-        _need(model, "points")
-        box = np.array(boxes[0], np.float32) if boxes else None
-        question = InstancePrompts(np.array(points, np.float32), labels, box)
-        return Task(index, image, question, None, score, level)
-    if points and not (len(points) == 1 and labels[0]):
+    if len(boxes) > 1 or job.box_labels is not None:
+        message = "clicks without text are on one object, which has one box at most, and that includes"
+        raise InvalidPromptError(message)
+    if not labels.any() and not boxes:
+        message = "clicks need a positive one, or a box: there is nothing to take away from"
+        raise InvalidPromptError(message)
+    _need(model, "points")
+    if boxes:
+        _need(model, "boxes")
+    box = np.array(boxes[0], np.float32) if boxes else None
+    return InstancePrompts(np.array(points, np.float32), labels, box), None
+
+
+def _concept(
+    model: Model, job: Job, boxes: list[Corners], points: list[tuple[float, float]]
+) -> tuple[ConceptPrompts, tuple[float, float] | None]:
+    if points and not (len(points) == 1 and _labels(job.point_labels, 1, "point_labels")[0]):
         message = "beside text, points must be one positive click: the instance that is meant"
         raise InvalidPromptError(message)
     signs = _labels(job.box_labels, len(boxes), "box_labels")
     if job.text is None and not signs.any():
         message = "expected text, a positive box, or points"
         raise InvalidPromptError(message)
-    _need(model, "exemplars" if job.text is None else "text")
+    if job.text is not None:
+        _need(model, "text")
+    if boxes:
+        _need(model, "exemplars")
     words = "" if job.text is None else prompts.phrase(job.text)
-    question = ConceptPrompts(words, np.array(boxes, np.float32).reshape(-1, 4), signs)
-    return Task(index, image, question, points[0] if points else None, score, level)
+    exemplars = np.array(boxes, np.float32).reshape(-1, 4)
+    return ConceptPrompts(words, exemplars, signs), points[0] if points else None
 
 
 def _need(model: Model, what: str) -> None:
@@ -143,6 +175,8 @@ def _rows(
     if given is None:
         return []
     rows = np.asarray(given, dtype=object)
+    if rows.size == 0:
+        return []
     if rows.ndim != 2 or rows.shape[1] != form.count(",") + 1:  # noqa: PLR2004 - rows of numbers
         message = f"{name} must be rows of {form} in pixels, got {given!r:.200}"
         raise InvalidPromptError(message)
@@ -152,16 +186,17 @@ def _rows(
 def _labels(given: ArrayLike | None, count: int, name: str) -> NDArray[np.bool_]:
     if given is None:
         return np.ones(count, np.bool_)
-    flags = [prompts.flag(v, name) for v in np.asarray(given).ravel().tolist()]
+    flags = [prompts.flag(v, name) for v in np.asarray(given, dtype=object).ravel().tolist()]
     if len(flags) != count:
         message = f"{name} must hold one label for each row, {count}, got {len(flags)}"
         raise InvalidPromptError(message)
     return np.array(flags, np.bool_)
 
 
-def _probability(value: float, name: str) -> float:
+def _probability(value: float, name: str, lowest: float) -> float:
     level = prompts.number(value, name)
-    if not 0 < level < 1:
-        message = f"{name} must be a probability with 0 < value < 1, got {level:g}"
+    if not (0 < level < 1 and level >= lowest):
+        form = f"{lowest} <= value < 1" if lowest else "0 < value < 1"
+        message = f"{name} must be a probability with {form}, got {level:g}"
         raise InvalidPromptError(message)
     return level

@@ -157,23 +157,11 @@ class LiveDocument:
         with self._changed:
             before = self.state
             known = set(_cells(before).values())
-            if name == "add_exemplar_point":
-                args = self._boxed(args)
-            if name in {"undo", "redo"} and not args:
-                travelled = self._document.undo() if name == "undo" else self._document.redo()
-                for cell in _cells(self.state).values() if travelled else ():
-                    if cell not in known:
-                        cell.error = None  # what failed or was cancelled is asked again
-            elif name == "select" and set(args) == {"object_id"}:
-                self._document.select(args["object_id"])
-            elif name == "select_concept" and set(args) == {"concept_id"}:
-                self._document.select_concept(args["concept_id"])
-            else:
-                self._document.run(name, args, gesture)
+            self._apply(name, args, gesture, known)
             after = self.state
-            asked = {key: cell for key, cell in _pending(after).items() if cell not in known}
             if name in {"set_text", "add_concept"}:  # their words may be looked for already
-                asked |= {key: cell for key, cell in _pending(after).items() if key == ("concept", after.concept)}
+                known -= {cell for key, cell in _cells(after).items() if key == ("concept", after.concept)}
+            asked = {key: cell for key, cell in _pending(after).items() if cell not in known}
             if after is not before:
                 self._settle()
                 self._schedule()
@@ -182,6 +170,20 @@ class LiveDocument:
                 for key, cell in asked.items():
                     self._wait(key, cell)
             return after
+
+    def _apply(self, name: str, args: Mapping[str, Any], gesture: str | None, known: set[Cell]) -> None:
+        """Let the document do it; ``known`` are the questions that were there before."""
+        if name in {"undo", "redo"} and not args:
+            travelled = self._document.undo() if name == "undo" else self._document.redo()
+            for cell in set(_cells(self.state).values()) - known if travelled else ():
+                cell.error = None  # what failed or was cancelled is asked again
+        elif name == "select" and set(args) == {"object_id"}:
+            self._document.select(args["object_id"])
+        elif name == "select_concept" and set(args) == {"concept_id"}:
+            self._document.select_concept(args["concept_id"])
+        else:
+            given = self._boxed(args) if name == "add_exemplar_point" else args
+            self._document.run(name, given, gesture)
 
     def prepare(self) -> None:
         """Encode the image ahead of the first prompt, without waiting."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sam3_widget.core.prompts import Box, Exemplar, Point, Stroke
     from sam3_widget.core.runs import RunLengths
-    from sam3_widget.core.state import ConceptState, InstanceState
+    from sam3_widget.core.state import ConceptState, InstanceState, State
     from sam3_widget.live import LiveDocument
 
 
@@ -121,10 +121,15 @@ class Concept:
         Probability that it is in the image at all, 0 to 1; NaN before the first answer.
     object_ids : tuple of int
         Its instances.
-    semantic : RunLengths
-        The pixels that belong to the concept, whichever instance they are of.
+    semantic_logits : (h, w) float32
+        Scores over the whole image that a pixel belongs to the concept, whichever instance it is of; -8 before the
+        first answer.
     note : str or None
         Why there is nothing, where there is nothing.
+    size : (height, width)
+        Of the image in pixels.
+    mask_threshold : float
+        The session's.
     """
 
     concept_id: int
@@ -134,13 +139,15 @@ class Concept:
     score_threshold: float
     presence: float
     object_ids: tuple[int, ...]
-    semantic: RunLengths
+    semantic_logits: NDArray[np.float32]
     note: str | None
+    size: tuple[int, int]
+    mask_threshold: float
 
     @property
     def semantic_mask(self) -> NDArray[np.bool_]:
         """The pixels that belong to the concept, ``(H, W)`` bool, at the session's mask threshold."""
-        return self.semantic.to_mask()
+        return masks.compose(self.semantic_logits, self.size, masks.logit(self.mask_threshold)).to_mask()
 
     def __len__(self) -> int:
         """Return the number of instances."""
@@ -158,24 +165,22 @@ class Concept:
             at=state.at,
             score_threshold=state.score_threshold,
             presence=shown.presence if shown else float("nan"),
-            object_ids=members_of(document, state),
-            semantic=masks.compose(
-                None if found is None else found.astype(np.float32),
-                (whole.height, whole.width),
-                masks.logit(whole.settings.mask_threshold),
-            ),
-            note=note_of(document, state),
+            object_ids=members_of(whole, state),
+            semantic_logits=np.full((1, 1), -masks.SURE, np.float32) if found is None else found.astype(np.float32),
+            note=note_of(whole, state),
+            size=(whole.height, whole.width),
+            mask_threshold=whole.settings.mask_threshold,
         )
 
 
-def members_of(document: LiveDocument, concept: ConceptState) -> tuple[int, ...]:
+def members_of(state: State, concept: ConceptState) -> tuple[int, ...]:
     """Return the ids of a concept's instances."""
-    return tuple(i.object_id for i in document.state.instances if i.concept_id == concept.concept_id)
+    return tuple(i.object_id for i in state.instances if i.concept_id == concept.concept_id)
 
 
-def note_of(document: LiveDocument, concept: ConceptState) -> str | None:
+def note_of(state: State, concept: ConceptState) -> str | None:
     """Return why a concept has no instances, or None where it has some or its answer is still open."""
-    if concept.pending or members_of(document, concept):
+    if concept.pending or members_of(state, concept):
         return None
     shown = concept.shown
     if shown is None:

@@ -137,19 +137,24 @@ class Verbs(Arrays):
         """Select an instance, or none; not a step of the history."""
         self._run("select", object_id=object_id)
 
-    def set_text(self, text: str, *, at: tuple[float, float] | None = None, concept_id: int | None = None) -> Concept:
+    def set_text(
+        self, text: str, *, at: Sequence[float] | None = None, concept: Concept | int | None = None
+    ) -> Concept:
         """Find every instance of what a phrase names; it becomes the words of the active concept.
 
         Each detection becomes an ordinary instance. When a concept changes, those found again (mask IoU from 0.5) keep
-        id, label and colour, and none that a person has refined, labelled or locked is overwritten or removed.
+        id, label and colour, and none that a person has refined, labelled or locked is overwritten or removed. An
+        instance that was removed stays away until one points at it again.
 
         Parameters
         ----------
         text : str
-            A short noun phrase: ``"handle"``.
+            A short noun phrase: ``"handle"``. Other words than before make another concept of it: its exemplars, and
+            what was removed of its instances, are forgotten.
         at : (x, y), optional
-            Only the instance at this position, in pixels.
-        concept_id : int, optional
+            Only the instance at this position, in pixels: the best one there that scores 0.1 or more, whatever the
+            score threshold.
+        concept : Concept or int, optional
             The concept to give these words; None is the active one, or a new one where there is none.
 
         Raises
@@ -157,9 +162,9 @@ class Verbs(Arrays):
         UnsupportedError
             The model takes no text.
         """
-        return self._run_for_concept("set_text", text=text, at=at, concept_id=concept_id)
+        return self._run_for_concept("set_text", text=text, at=at, concept_id=_id(concept, "concept_id"))
 
-    def add_concept(self, text: str, *, at: tuple[float, float] | None = None) -> Concept:
+    def add_concept(self, text: str, *, at: Sequence[float] | None = None) -> Concept:
         """Find every instance of one more concept, beside those there are; see :meth:`set_text`."""
         return self._run_for_concept("add_concept", text=text, at=at)
 
@@ -175,24 +180,26 @@ class Verbs(Arrays):
         self,
         box: Sequence[float] | NDArray[Any],
         positive: bool = True,  # noqa: FBT001, FBT002
-        concept_id: int | None = None,
+        concept: Concept | int | None = None,
     ) -> Concept:
         """Show the active concept, by a box, what it means (positive) or does not mean; it is looked for again.
 
         Without a concept a positive exemplar starts one that has no words. Whatever lies mostly inside a negative
         exemplar is left out even where the model would keep it.
         """
-        return self._run_for_concept("add_exemplar", box=box, positive=positive, concept_id=concept_id)
+        return self._run_for_concept("add_exemplar", box=box, positive=positive, concept_id=_id(concept, "concept_id"))
 
     def add_exemplar_point(
         self,
         x: float,
         y: float,
         positive: bool = True,  # noqa: FBT001, FBT002
-        concept_id: int | None = None,
+        concept: Concept | int | None = None,
     ) -> Concept:
         """Show the active concept an example by a click: the box of the object there is the exemplar."""
-        return self._run_for_concept("add_exemplar_point", x=x, y=y, positive=positive, concept_id=concept_id)
+        return self._run_for_concept(
+            "add_exemplar_point", x=x, y=y, positive=positive, concept_id=_id(concept, "concept_id")
+        )
 
     def flip_exemplar(self, exemplar: Exemplar | int) -> None:
         """Turn a positive exemplar into a negative one, or back."""
@@ -224,7 +231,7 @@ class Verbs(Arrays):
             return self._live.run(name, {}) is not before
 
     def reset(self) -> None:
-        """Remove all instances; undo brings them back."""
+        """Remove all instances and concepts; undo brings them back."""
         self._run("reset")
 
     def cancel(self) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sam3_widget.core.runs import RunLengths
-    from sam3_widget.core.state import ConceptState, InstanceState
+    from sam3_widget.core.state import ConceptState, InstanceState, State
     from sam3_widget.live import LiveDocument
 
 VERSION = 1
@@ -105,7 +105,7 @@ class View:
                 },
                 "selected": state.selected,
                 "classes": list(state.classes),
-                "concepts": [_concept(document, c) for c in state.concepts],
+                "concepts": [_concept(state, c) for c in state.concepts],
                 "concept": state.concept,
                 "settings": {
                     "mask_threshold": state.settings.mask_threshold,
@@ -155,18 +155,18 @@ def status(phase: str, fraction: float | None) -> dict[str, Any]:
     return {"phase": phase, "fraction": fraction, "cancellable": phase != "idle"}
 
 
-def _concept(document: LiveDocument, concept: ConceptState) -> dict[str, Any]:
+def _concept(state: State, concept: ConceptState) -> dict[str, Any]:
     shown, failed = concept.shown, concept.finding.error if concept.finding else None
     return {
         "concept_id": concept.concept_id,
         "text": concept.text,
         "color": concept.color,
-        "count": len(members_of(document, concept)),
+        "count": len(members_of(state, concept)),
         "presence": round(shown.presence, 4) if shown else None,
         "score_threshold": concept.score_threshold,
         "pending": concept.pending,
         "error": str(failed) if failed else None,
-        "note": note_of(document, concept),
+        "note": note_of(state, concept),
         "at": concept.at,
         "exemplars": [
             {"exemplar_id": e.exemplar_id, "positive": int(e.positive), "box": e.box, "point": e.point}

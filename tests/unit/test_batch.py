@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image as PILImage
 
 from sam3_widget import Job, Session, segment_batch
-from sam3_widget.errors import CancelledError, InvalidImageError, InvalidPromptError, UnsupportedError
+from sam3_widget.errors import CancelledError, InvalidImageError, InvalidPromptError, ModelError, UnsupportedError
 from sam3_widget.models.base import Capabilities
 from tests.toy import ToyModel
 
@@ -58,7 +59,7 @@ def test_batches_are_bounded_and_progress_is_told():
     model, told = Counting(), []
     segment_batch(model, [Job(picture(k), text="red") for k in range(5)], batch_size=2, progress=told.append)
     assert model.passes == [("encode", 2), ("detect", 2)] * 2 + [("encode", 1), ("detect", 1)]
-    assert told == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    assert told == [0, 0.4, 0.8, 1]
 
 
 def test_progress_that_raises_stops_the_work():
@@ -113,6 +114,9 @@ def test_nothing_found_is_an_empty_result_of_the_right_shapes():
         ({"text": "red", "points": [(5, 5), (6, 6)]}, InvalidPromptError, "one positive click"),
         ({"text": "red", "score_threshold": 2}, InvalidPromptError, "score_threshold"),
         ({"text": "red", "image": "missing.png"}, InvalidImageError, "job 1: the file"),
+        ({"text": "red", "score_threshold": 0.01}, InvalidPromptError, "0.05 <= value"),
+        ({"boxes": [], "points": []}, InvalidPromptError, "job 1: expected text"),
+        ({"boxes": [RED], "box_labels": [[1], [1, 0]]}, InvalidPromptError, "job 1: box_labels"),
     ],
 )
 def test_malformed_job_is_named_before_any_is_run(job, error, words):
@@ -122,6 +126,57 @@ def test_malformed_job_is_named_before_any_is_run(job, error, words):
     assert model.passes == []
 
 
-def test_model_without_text_is_refused():
-    with pytest.raises(UnsupportedError, match="text"):
-        segment_batch(ToyModel(Capabilities(points=True)), [Job(picture(), text="red")])
+@pytest.mark.parametrize(
+    ("able", "job", "words"),
+    [
+        ({}, {"text": "red"}, "text"),
+        ({"text": True}, {"text": "red", "boxes": [RED]}, "exemplars"),
+        ({"text": True}, {"points": [(5, 5)], "boxes": [RED]}, "boxes"),
+        ({"points": False}, {"points": [(5, 5)]}, "points"),
+    ],
+)
+def test_what_the_model_does_not_take_is_refused(able, job, words):
+    with pytest.raises(UnsupportedError, match=words):
+        segment_batch(ToyModel(Capabilities(**able)), [Job(picture(), **job)])
+
+
+@pytest.mark.parametrize(
+    ("model", "jobs", "error", "words"),
+    [
+        (ToyModel(), Job(picture(), text="red"), InvalidPromptError, "put it in a list"),
+        (ToyModel(), [{"text": "red"}], InvalidPromptError, "job 0: expected a Job, got dict"),
+        ("sam3", [Job(picture(), text="red")], ModelError, "from load_model"),
+    ],
+)
+def test_what_is_no_job_or_model_is_refused(model, jobs, error, words):
+    with pytest.raises(error, match=words):
+        segment_batch(model, jobs)
+
+
+def test_a_model_that_fails_names_the_jobs():
+    model = ToyModel()
+    model.fails = RuntimeError("out of memory")
+    with pytest.raises(ModelError, match=r"job 0, 1: .*out of memory"):
+        segment_batch(model, [Job(picture(), text="red"), Job(picture(40), text="red")])
+
+
+def test_images_of_paths_are_read_when_their_batch_comes(tmp_path):
+    files = [tmp_path / f"{k}.png" for k in range(3)]
+    for k, file in enumerate(files):
+        PILImage.fromarray(picture(k)).save(file)
+    model = Counting()
+    found = segment_batch(model, [Job(file, text="red") for file in files], batch_size=1)
+    assert [len(f) for f in found] == [1, 1, 1]
+
+    def replace_the_last(fraction):
+        PILImage.fromarray(picture(90)).save(files[2])
+
+    with pytest.raises(InvalidImageError, match=r"job 2: .*2\.png has changed"):
+        segment_batch(model, [Job(file, text="red") for file in files], batch_size=1, progress=replace_the_last)
+
+
+def test_a_click_on_a_live_session_and_a_verb_in_progress_do_not_wait_for_the_batch():
+    model = ToyModel()
+    session = Session(picture(7), model)
+    segment_batch(model, [Job(picture(), text="red")], progress=lambda _: session.add_point(20, 20))
+    assert len(session.instances) == 2

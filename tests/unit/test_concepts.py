@@ -1,6 +1,7 @@
 """Concepts: what is found becomes ordinary instances, and nothing a person did is lost."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -227,6 +228,153 @@ def test_removed_instance_does_not_come_back_with_the_next_detection(session):
     assert shown(session, RED) != []
 
 
+def test_removed_instance_comes_back_when_a_person_points_at_it(session):
+    session.set_text("red")
+    session.remove_object(shown(session, RED)[0])
+    session.add_exemplar(RED)
+    assert shown(session, RED)
+    session.remove_object(shown(session, RED)[0])
+    session.add_exemplar_point(30, 30)
+    assert shown(session, RED)
+    session.remove_object(shown(session, RED)[0])
+    session.set_text("red", at=(30, 30))
+    assert shown(session, RED)
+
+
+def test_negative_exemplar_taken_back_brings_the_same_instance_back(session):
+    session.set_text("red")
+    object_id = shown(session, RED)[0]
+    session.set_visible(object_id, visible=False)
+    concept = session.add_exemplar(RED, positive=False)
+    assert shown(session, RED) == []
+    session.score_threshold = 0.9
+    session.score_threshold = 0.5
+    session.remove_exemplar(concept.exemplars[0])
+    assert shown(session, RED) == [object_id]
+    assert not session.instance(object_id).visible
+
+
+def test_other_words_that_fail_leave_what_was_there(session, model):
+    session.set_text("red", at=(30, 30))
+    model.fails = RuntimeError("once")
+    with pytest.raises(ModelError):
+        session.set_text("blue")
+    assert session.labels == ["red"]
+    assert session.classes == ("red",)
+
+
+def test_refined_instance_leaves_the_concept_when_its_words_change(session):
+    session.set_text("red")
+    object_id = shown(session, RED)[0]
+    session.add_point(45, 45, positive=False, object_id=object_id)
+    concept = session.set_text("no such thing", at=(1, 1))
+    assert len(concept) == 0
+    assert concept.note
+    assert session.labels == ["red"]
+    session.set_text("blue")
+    assert session.instance(object_id).label == "red"
+    assert session.instance(object_id).concept_id is None
+
+
+@pytest.mark.parametrize("change", ["stroke", "mask", "threshold"])
+def test_instance_is_not_found_a_second_time_however_it_was_changed(session, change):
+    session.set_text("red")
+    object_id = shown(session, RED)[0]
+    if change == "stroke":
+        session.add_stroke([(30, 20), (30, 30)], 18, positive=False, object_id=object_id)
+    elif change == "mask":
+        mask = np.zeros((120, 160), bool)
+        mask[12:20, 12:20] = True
+        session.set_mask(mask, object_id=object_id)
+    else:
+        session.set_locked(object_id, locked=True)
+        session.mask_threshold = 0.999
+    session.add_exemplar((100, 100, 110, 110), positive=False)
+    assert len(session.instances) == 2
+
+
+def test_what_a_person_frees_follows_the_newest_detection(session):
+    box = session.add_box(RED)
+    session.set_text("red")
+    session.remove_box(box.object_id)
+    assert shown(session, RED)
+    session.set_locked(shown(session, RED)[0], locked=True)
+    session.set_text("blue")
+    assert session.labels == ["red", "blue"]
+    session.set_locked(session.instances[0].object_id, locked=False)
+    assert session.labels == ["red", "blue"]
+
+
+def test_the_same_words_while_they_are_looked_for_wait_for_the_answer(session, model):
+    model.detect_gate.clear()
+    session._live.run("set_text", {"text": "red"}, wait=False)
+    assert model.detecting.wait(30)
+    threading.Timer(0.05, model.detect_gate.set).start()
+    assert len(session.set_text("red")) == 2
+
+
+def test_object_drawn_while_its_concept_is_looked_for_is_not_found_once_more(session, model):
+    model.detect_gate.clear()
+    session._live.run("set_text", {"text": "red"}, wait=False)
+    assert model.detecting.wait(30)
+    session._live.run("add_box", {"box": RED}, wait=False)
+    model.detect_gate.set()
+    settled(session)
+    assert shown(session, RED) == [1]
+
+
+def test_unrelated_undo_does_not_ask_for_what_failed(session, model):
+    model.fails = RuntimeError("once")
+    with pytest.raises(ModelError):
+        session.set_text("red")
+    session.mask_threshold = 0.4
+    session.undo()
+    assert len(model.detected) == 1
+
+
+def test_unloading_ends_the_waiting(session, model):
+    model.detect_gate.clear()
+    errors = []
+
+    def ask():
+        try:
+            session.set_text("red")
+        except ModelError as error:
+            errors.append(str(error))
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    assert model.detecting.wait(30)
+    session._live.engine.close()
+    waiting.join(30)
+    assert "unloaded" in errors[0]
+
+
+def test_quick_exemplar_clicks_are_placed_once_each(session, model):
+    session.set_text("thing")
+    model.detect_gate.clear()
+    for k in range(4):
+        session._live.run("add_exemplar_point", {"x": 60, "y": 60 + 10 * k}, wait=False)
+    model.detect_gate.set()
+    settled(session)
+    assert len(model.asked) == 4
+
+
+@pytest.mark.parametrize("x", [float("nan"), float("inf"), -1, 160, None, "4"])
+def test_exemplar_click_at_no_position_is_refused(session, x):
+    session.set_text("red")
+    with pytest.raises(InvalidPromptError):
+        session.add_exemplar_point(x, 5)
+
+
+def test_numpy_scalars_are_numbers(session):
+    session.set_text("red")
+    concept = session.add_exemplar_point(np.float32(30), np.int64(30), positive=np.bool_(0))
+    assert concept.exemplars[0].box == pytest.approx(RED, abs=3)
+    session.set_text("red", at=np.array([120, 70]))
+    assert len(session.instances) == 1
+
+
 def test_concept_mode_click_on_a_missed_object_becomes_a_positive_exemplar(session, model):
     session.set_text("red")
     concept = session.add_exemplar_point(85, 30)
@@ -250,7 +398,7 @@ def test_concept_mode_click_on_a_false_positive_takes_its_whole_box(session, mod
 def test_undo_and_redo_ask_no_model(session, model):
     session.set_text("red")
     session.add_concept("blue")
-    session.add_exemplar(RED, positive=False, concept_id=1)
+    session.add_exemplar(RED, positive=False, concept=1)
     session.add_point(25, 90, object_id=shown(session, BLUE)[0])
     states = [ids(session)]
     asked = len(model.asked), len(model.detected)

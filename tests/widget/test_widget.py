@@ -409,7 +409,7 @@ def test_an_observer_that_raises_does_not_answer_twice(view, widget):
     [
         ({"classes": "cup"}, InvalidPromptError, "list of names"),
         ({"classes": [1]}, InvalidPromptError, "list of names"),
-        ({"model": 3}, ModelError, "a name or a loaded model"),
+        ({"model": 3}, ModelError, "a name, a folder or a loaded model"),
         ({"points": [(1, 1)]}, TypeError, "points"),
         ({"opacity": 3}, traitlets.TraitError, "opacity"),
     ],
