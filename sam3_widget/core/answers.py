@@ -43,6 +43,11 @@ class Answer:
         """Whether the model has answered."""
         return self.logits is not None
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+        return 0 if self.logits is None else self.logits.nbytes
+
     def write(self, logits: NDArray[np.float32], scores: tuple[float, ...]) -> None:
         """Store ``(K, h, w)`` logits and their K scores, best first; later calls change nothing."""
         if self.logits is None:

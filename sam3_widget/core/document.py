@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 LIMIT = 1000
 """Steps that can be undone; older ones are forgotten, and their arrays with them."""
+BYTES = 1 << 30
+"""Memory that the answers of models may take in the steps that can be undone; the oldest steps go first."""
+_OFTEN = 16
+"""Steps from one look at that memory to the next."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Document:
         self._state = state
         self._past: list[_Step] = []
         self._future: list[_Step] = []
+        self._steps = 0
 
     @property
     def state(self) -> State:
@@ -84,6 +89,9 @@ class Document:
         self._past = [*self._past[1 - LIMIT :], _Step(command, before, gesture)]
         self._future = []
         self._state = after
+        self._steps += 1
+        if self._steps % _OFTEN == 0:
+            self._forget()
 
     def select(self, object_id: object) -> None:
         """Select an instance, or (None) none; this is not part of the history."""
@@ -108,6 +116,17 @@ class Document:
     def redo(self) -> bool:
         """Bring the last undone command back; False where there is none."""
         return self._travel(self._future, self._past)
+
+    def _forget(self) -> None:
+        """Forget the oldest steps that would take the memory of the history beyond its bound."""
+        held, seen = 0, set(self._state.answers)
+        for k in range(len(self._past) - 1, -1, -1):
+            fresh = self._past[k].state.answers - seen
+            held += sum(answer.nbytes for answer in fresh)
+            seen |= fresh
+            if held > BYTES:
+                self._past = self._past[k + 1 :]
+                return
 
     def _travel(self, source: list[_Step], target: list[_Step]) -> bool:
         if not source:

@@ -237,6 +237,12 @@ class State:
     next_object_id: int = 1
     next_prompt_id: int = 1
 
+    @property
+    def answers(self) -> set[Answer]:
+        """Everything that models have said and that this snapshot keeps."""
+        found = {a for i in self.instances for a in (i.answer, i.found, i.matched) if a}
+        return found.union(*(c.finding.answers for c in self.concepts if c.finding))
+
     def instance(self, object_id: int) -> InstanceState:
         """Return the instance with this id, or raise ``NotFoundError``."""
         for instance in self.instances:

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sam3_widget.core import document as document_module
 from sam3_widget.core.document import LIMIT, Document
 from sam3_widget.core.matching import settle
 from sam3_widget.core.runs import RunLengths
@@ -311,3 +312,15 @@ def test_history_forgets_the_oldest_beyond_its_limit():
     while doc.undo():
         pass
     assert doc.state.settings.min_area == 4
+
+
+def test_history_forgets_the_oldest_beyond_its_memory(monkeypatch):
+    monkeypatch.setattr(document_module, "BYTES", 10 * 2 * 4 * 4)
+    doc = document()
+    for k in range(32):
+        doc.run("add_point", {"x": 1 + k, "y": 5, "object_id": 1 if k else None})
+        doc.state.instances[0].answer.write(np.zeros((1, 4, 4), np.float32), (0.9,))
+    assert len(doc.history) == 10
+    while doc.undo():
+        pass
+    assert len(doc.state.instances[0].points) == 22
