@@ -258,7 +258,7 @@ def test_detection_is_told_of_can_be_cancelled_and_clicks_go_on(shown):
 
 def test_reload_shows_the_same_concepts(shown):
     shown.name("red, green")
-    shown.run("w.add_exemplar((70, 10, 84, 32), positive=False, concept_id=1)")
+    shown.run("w.add_exemplar((70, 10, 84, 32), positive=False, concept=1)")
     masks = shown.masks
     shown.notebook.reload()
     after = Spots(shown.notebook)

@@ -15,10 +15,12 @@ from skimage import data
 from torch import nn
 
 from sam3_widget.errors import CancelledError, ModelError
+from sam3_widget.models.sam.family import MEAN, STD
 from sam3_widget.models.sam.preprocess import HALF, Preprocess, read_channels
 from sam3_widget.models.sam.roi_align import roi_align
 from sam3_widget.models.sam.runtime import choose_runtime, follow, place
 from sam3_widget.models.sam.store import EmbeddingStore, fingerprint, image_key
+from tests.models.make_goldens import BINS, GOLDENS, PICTURES, SIDE, regions
 from tests.models.reference import naive_roi_align
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -134,6 +136,25 @@ def test_preprocess_equals_the_processor_of_transformers(name, ours, size):
     torch.testing.assert_close(ours([image]), expected, atol=1e-6, rtol=0)
 
 
+@pytest.fixture(scope="module")
+def goldens():
+    with np.load(GOLDENS) as arrays:
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize("title", PICTURES)
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("Sam3", Preprocess(SIDE)),
+        ("Sam2", Preprocess(SIDE, MEAN, STD)),
+        ("Sam", Preprocess(SIDE, MEAN, STD, stretch=False)),
+    ],
+)
+def test_preprocess_equals_what_the_processor_of_transformers_made(name, ours, title, goldens):
+    torch.testing.assert_close(ours([PICTURES[title]])[0], goldens[f"{name} {title}"], atol=1e-6, rtol=0)
+
+
 def test_preprocess_grey_levels_of_imagenet():
     image = np.full((9, 9, 3), (10, 20, 30), np.uint8)
     pixels = Preprocess(4, *IMAGENET)([image])[0, :, 2, 2]
@@ -222,6 +243,11 @@ def test_roi_align_equals_torchvision():
     boxes = torch.cat([torch.minimum(first, second), torch.maximum(first, second)], dim=-1)
     expected = torchvision.ops.roi_align(features, list(boxes), 7).view(2, 40, 5, 7, 7)
     torch.testing.assert_close(roi_align(features, boxes, 7), expected, atol=5e-6, rtol=0)
+
+
+def test_roi_align_equals_what_torchvision_made(goldens):
+    features, boxes = (torch.from_numpy(values) for values in regions())
+    torch.testing.assert_close(roi_align(features, boxes, BINS), goldens["roi_align"], atol=1e-6, rtol=0)
 
 
 def test_roi_align_half_precision_pools_where_single_does():
