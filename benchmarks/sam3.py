@@ -28,7 +28,7 @@ from transformers import CLIPTokenizer, Sam3Model, Sam3TrackerModel, Sam3VideoCo
 
 from sam3_widget import Session
 from sam3_widget.models.base import ConceptPrompts, InstancePrompts
-from sam3_widget.models.sam.sam3 import Sam3
+from sam3_widget.models.sam3.model import Sam3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,8 +17,8 @@ from sam3_widget.errors import ModelError, NotFoundError, WeightsError
 from sam3_widget.models.base import Model
 from sam3_widget.models.known import KNOWN, known
 from sam3_widget.models.listing import ModelInfo, ModelList, describe
-from sam3_widget.models.sam.download import fetch
-from sam3_widget.models.sam.weights import Checkpoint, find_cached, lacking, open_folder, require, unimportable
+from sam3_widget.models.weights.checkpoint import Checkpoint, find_cached, lacking, open_folder, require, unimportable
+from sam3_widget.models.weights.download import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -194,7 +194,7 @@ def _recipe(name: str, checkpoint: Checkpoint, options: _Options) -> tuple[Hasha
         from sam3_widget.models.sam.runtime import choose_runtime  # noqa: PLC0415
 
         if checkpoint.family == "sam3":
-            from sam3_widget.models.sam.sam3 import Sam3  # noqa: PLC0415
+            from sam3_widget.models.sam3.model import Sam3  # noqa: PLC0415
 
             make = Sam3.from_folder
         else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from sam3_widget.models.known import APACHE, CAPABILITIES, KNOWN, Known, known
-from sam3_widget.models.sam.weights import HUB, Checkpoint, all_cached, lacking, snapshots
+from sam3_widget.models.weights.checkpoint import HUB, Checkpoint, all_cached, lacking, snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,7 +8,7 @@ import numpy as np
 from skimage import data
 
 from sam3_widget.models.sam.preprocess import Preprocess
-from sam3_widget.models.sam.sam3 import Sam3
+from sam3_widget.models.sam3.model import Sam3
 from tests.models.reference import reference_tracker
 from tests.models.scenes import concept, prompts
 from tests.models.tiny import SIDE, tiny_sam3, tiny_tokenizer

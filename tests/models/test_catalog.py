@@ -17,8 +17,8 @@ from sam3_widget.models.builtin import BuiltinModel
 from sam3_widget.models.catalog import list_models, load_model, unload_model
 from sam3_widget.models.known import CAPABILITIES, KNOWN
 from sam3_widget.models.sam.family import SamFamily
-from sam3_widget.models.sam.sam3 import Sam3
-from sam3_widget.models.sam.weights import FAMILIES
+from sam3_widget.models.sam3.model import Sam3
+from sam3_widget.models.weights.checkpoint import FAMILIES
 from sam3_widget.session import Session
 from tests.models.hub import configured, copy, put_in_cache, refuse, with_weights
 from tests.models.tiny import save_sam3

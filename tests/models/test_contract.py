@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def tiny_sam3() -> Model:
-    from sam3_widget.models.sam.sam3 import Sam3  # noqa: PLC0415 - torch and transformers load with it
+    from sam3_widget.models.sam3.model import Sam3  # noqa: PLC0415 - torch and transformers load with it
     from tests.models import tiny  # noqa: PLC0415
 
     return Sam3(tiny.tiny_sam3(), tiny.tiny_tokenizer(), device="cpu")

@@ -22,7 +22,7 @@ from sam3_widget.models.known import KNOWN
 from sam3_widget.models.sam.family import MEAN, STD, SamFamily
 from sam3_widget.models.sam.padding import covered, crop, pad
 from sam3_widget.models.sam.preprocess import Preprocess
-from sam3_widget.models.sam.weights import find_cached
+from sam3_widget.models.weights.checkpoint import find_cached
 from tests.models.hub import configured, with_weights
 from tests.models.scenes import iou, mask_of, picture
 from tests.models.tiny_family import GRID, SEED, SIDE, save_family, tiny_family

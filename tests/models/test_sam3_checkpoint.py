@@ -14,8 +14,8 @@ pytestmark = pytest.mark.weights
 @pytest.fixture(scope="module")
 def model(this_disk):
     pytest.importorskip("transformers")
-    from sam3_widget.models.sam.sam3 import Sam3  # noqa: PLC0415 - torch and transformers load with it
-    from sam3_widget.models.sam.weights import find_cached  # noqa: PLC0415
+    from sam3_widget.models.sam3.model import Sam3  # noqa: PLC0415 - torch and transformers load with it
+    from sam3_widget.models.weights.checkpoint import find_cached  # noqa: PLC0415
 
     checkpoint = find_cached("facebook/sam3")
     if checkpoint is None:

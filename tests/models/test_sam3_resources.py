@@ -13,7 +13,7 @@ from sam3_widget.errors import CancelledError, ModelError, WeightsError
 from sam3_widget.models.base import Embedding
 from sam3_widget.models.sam.preprocess import Preprocess
 from sam3_widget.models.sam.runtime import Runtime
-from sam3_widget.models.sam.sam3 import Sam3
+from sam3_widget.models.sam3.model import Sam3
 from tests.models.reference import reference_tracker
 from tests.models.sam3_setup import (
     CHELSEA,

@@ -7,7 +7,7 @@ import pytest
 from skimage import data
 
 from sam3_widget import Job, Session, segment_batch
-from sam3_widget.models.sam.sam3 import Sam3
+from sam3_widget.models.sam3.model import Sam3
 from tests.models.tiny import tiny_sam3, tiny_tokenizer
 
 

@@ -17,9 +17,9 @@ from torch import nn
 from sam3_widget.errors import CancelledError, ModelError
 from sam3_widget.models.sam.family import MEAN, STD
 from sam3_widget.models.sam.preprocess import HALF, Preprocess, read_channels
-from sam3_widget.models.sam.roi_align import roi_align
 from sam3_widget.models.sam.runtime import choose_runtime, follow, place
 from sam3_widget.models.sam.store import EmbeddingStore, fingerprint, image_key
+from sam3_widget.models.sam3.roi_align import roi_align
 from tests.models.make_goldens import BINS, GOLDENS, PICTURES, SIDE, regions
 from tests.models.reference import naive_roi_align
 

@@ -12,9 +12,9 @@ from huggingface_hub import constants
 from sam3_widget.errors import WeightsError
 from sam3_widget.models import catalog
 from sam3_widget.models.catalog import load_model
-from sam3_widget.models.sam.download import fetch
 from sam3_widget.models.sam.family import SamFamily
-from sam3_widget.models.sam.weights import all_cached, find_cached, open_folder
+from sam3_widget.models.weights.checkpoint import all_cached, find_cached, open_folder
+from sam3_widget.models.weights.download import fetch
 from tests.models.hub import (
     broken_off,
     configured,

@@ -1,1 +1,1 @@
-"""Models of the SAM family on torch and transformers, which load with the module that needs them."""
+"""SAM, SAM-HQ, SAM 2 and EdgeTAM, and what SAM 3 shares with them; torch and transformers load with a module."""

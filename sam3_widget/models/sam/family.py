@@ -16,14 +16,14 @@ from sam3_widget.errors import ModelError, WeightsError
 from sam3_widget.models.base import Embedding, Model, no_progress
 from sam3_widget.models.known import CAPABILITIES
 from sam3_widget.models.sam.clicks import batch_clicks, to_candidates
-from sam3_widget.models.sam.files import read_json
 from sam3_widget.models.sam.network import KINDS, Maps, Network
 from sam3_widget.models.sam.padding import covered, crop, pad
 from sam3_widget.models.sam.preprocess import Channels, Preprocess, read_channels
-from sam3_widget.models.sam.pretrained import load_whole
 from sam3_widget.models.sam.runtime import choose_runtime
 from sam3_widget.models.sam.store import EmbeddingStore, fingerprint, image_key
-from sam3_widget.models.sam.weights import FAMILIES, model_type, require, unimportable
+from sam3_widget.models.weights.checkpoint import FAMILIES, model_type, require, unimportable
+from sam3_widget.models.weights.files import read_json
+from sam3_widget.models.weights.pretrained import load_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,10 +11,10 @@ from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
 from sam3_widget.errors import InvalidPromptError
 from sam3_widget.models.base import Detections
-from sam3_widget.models.sam.exemplars import adopt, box_tensors
-from sam3_widget.models.sam.phrases import Phrases
 from sam3_widget.models.sam.runtime import follow
-from sam3_widget.models.sam.tracker import levels
+from sam3_widget.models.sam3.exemplars import adopt, box_tensors
+from sam3_widget.models.sam3.phrases import Phrases
+from sam3_widget.models.sam3.tracker import levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sam3_widget.models.base import ConceptPrompts, Progress
     from sam3_widget.models.sam.runtime import Runtime
-    from sam3_widget.models.sam.tracker import Maps
+    from sam3_widget.models.sam3.tracker import Maps
 
 
 class Detector:

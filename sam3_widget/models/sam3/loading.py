@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import transformers
 
 from sam3_widget.errors import ModelError, WeightsError
-from sam3_widget.models.sam.pretrained import load_whole
+from sam3_widget.models.weights.pretrained import load_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,7 @@ import errno
 from pathlib import Path
 
 from sam3_widget.errors import WeightsError
-from sam3_widget.models.sam.files import INDEX, WEIGHTS
-from sam3_widget.models.sam.weights import (
+from sam3_widget.models.weights.checkpoint import (
     HUB,
     Checkpoint,
     find_cached,
@@ -17,6 +16,7 @@ from sam3_widget.models.sam.weights import (
     require,
     snapshots,
 )
+from sam3_widget.models.weights.files import INDEX, WEIGHTS
 
 NEEDED = [
     "config.json",

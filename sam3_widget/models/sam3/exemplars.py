@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from sam3_widget.models.sam.roi_align import roi_align
+from sam3_widget.models.sam3.roi_align import roi_align
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

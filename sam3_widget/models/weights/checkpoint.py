@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam3_widget.errors import WeightsError
-from sam3_widget.models.sam.files import WEIGHTS, check_size, read_json, weight_files
+from sam3_widget.models.weights.files import WEIGHTS, check_size, read_json, weight_files
 
 FAMILIES = {
     "sam3_video": "sam3",

@@ -12,13 +12,13 @@ import torch
 
 from sam3_widget.models.base import Candidates, Detections, Embedding, Model, no_progress
 from sam3_widget.models.known import CAPABILITIES
-from sam3_widget.models.sam.checkpoint import load_sam3
 from sam3_widget.models.sam.clicks import batch_clicks, to_candidates
-from sam3_widget.models.sam.detector import Detector
 from sam3_widget.models.sam.preprocess import HALF, Preprocess, read_channels
 from sam3_widget.models.sam.runtime import choose_runtime, follow, place
 from sam3_widget.models.sam.store import EmbeddingStore, fingerprint, image_key
-from sam3_widget.models.sam.tracker import Tracker, exact_parts
+from sam3_widget.models.sam3.detector import Detector
+from sam3_widget.models.sam3.loading import load_sam3
+from sam3_widget.models.sam3.tracker import Tracker, exact_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from sam3_widget.models.base import ConceptPrompts, InstancePrompts, Progress, Question
     from sam3_widget.models.sam.preprocess import Channels
-    from sam3_widget.models.sam.tracker import Maps
+    from sam3_widget.models.sam3.tracker import Maps
 
 
 class Sam3Embedding(Embedding):
