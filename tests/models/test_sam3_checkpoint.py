@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sam3_widget import Session
 from sam3_widget.models.base import ConceptPrompts
 from tests.models.scenes import iou, mask_of, picture, prompts
 
@@ -101,3 +102,21 @@ def test_exemplar_finds_the_others(model):
     assert 15 <= count <= 30
     shown = model.detect(embedding, ConceptPrompts("", named.boxes[:1], np.array([True])))
     assert np.count_nonzero(shown.scores > 0.5) > count / 2
+
+
+def test_everyday_uses_of_a_session(model):
+    session = Session(picture("coins"), model)
+    session.set_text("coin")
+    everything = {i.object_id: i for i in session.instances}
+    first, second = list(everything)[:2]
+    session.add_exemplar(everything[first].box, positive=False)  # disambiguation, and filtering one by one
+    session.add_exemplar_point(*inside(everything[second].mask), positive=False)
+    assert not {first, second} & set(session.object_ids.tolist())
+    kept = session.object_ids.tolist()
+    assert len(kept) > len(everything) / 2
+    refined = session.add_point(*inside(everything[kept[0]].mask), object_id=kept[0])
+    assert iou(refined.mask, everything[kept[0]].mask) > 0.7
+    session.set_text("coin", at=inside(everything[kept[1]].mask))  # precision
+    alone = [i for i in session.instances if not i.points]
+    assert len(alone) == 1
+    assert iou(alone[0].mask, everything[kept[1]].mask) > 0.7
