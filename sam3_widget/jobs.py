@@ -45,7 +45,7 @@ class Job:
     point_labels : (P,) array-like, optional
         1 includes, 0 excludes; 1 for all where they are left out.
     score_threshold, mask_threshold : float
-        Probabilities that a detection, and a pixel of a mask, must exceed.
+        Probabilities that a detection must reach, and a pixel of a mask exceed.
     """
 
     image: object

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sam3_widget.core import masks
+from sam3_widget.core.answers import FLOOR
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,7 +117,7 @@ class Concept:
     at : (x, y) or None
         Only the instance here is meant.
     score_threshold : float
-        Score that a detection must exceed.
+        Score that a detection must reach.
     presence : float
         Probability that it is in the image at all, 0 to 1; NaN before the first answer.
     object_ids : tuple of int
@@ -187,6 +188,8 @@ def note_of(state: State, concept: ConceptState) -> str | None:
         return "Give words or a positive exemplar: what it is not says too little" if not concept.finding else None
     if concept.at is not None:
         return f"Nothing like {concept.name} at ({concept.at[0]:g}, {concept.at[1]:g})"
-    if shown.best > concept.score_threshold:
+    if shown.best >= concept.score_threshold:
         return "Everything found was excluded or removed"
-    return f"Nothing above the threshold: the best score is {shown.best:.2f}"
+    if shown.best < FLOOR:
+        return f"Nothing like {concept.name} found"
+    return f"Nothing reaches the threshold: the best score is {shown.best:.2f}"

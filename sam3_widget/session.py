@@ -210,7 +210,7 @@ class Verbs(Arrays):
         self._run("remove_exemplar", exemplar_id=_id(exemplar, "exemplar_id"))
 
     def set_score_threshold(self, value: float, concept: Concept | int | None = None) -> None:
-        """Set the score that detections of a concept, or (None) of all, must exceed; no model is asked."""
+        """Set the score that detections of a concept, or (None) of all, must reach; no model is asked."""
         self._run("set_score_threshold", value=value, concept_id=_id(concept, "concept_id"))
 
     def undo(self) -> bool:
@@ -262,7 +262,7 @@ class Verbs(Arrays):
 
     @property
     def score_threshold(self) -> float:
-        """Score that detections of new concepts must exceed; set it for all concepts, without asking the model."""
+        """Score that detections of new concepts must reach; set it for all concepts, without asking the model."""
         return self._live.state.settings.score_threshold
 
     @score_threshold.setter

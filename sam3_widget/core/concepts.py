@@ -33,6 +33,7 @@ def set_text(state: State, text: object, concept_id: object = None, at: object =
         for instance in state.instances:
             if instance.concept_id == concept.concept_id and instance.touched:
                 state = state.put(replace(instance, concept_id=None, matched=None))
+    state = replace(state, selected=None)  # what comes next is said of what will be found
     return _put(state, replace(_welcoming(state, concept, spot), text=words, at=spot).asked())
 
 
@@ -42,7 +43,7 @@ def add_concept(state: State, text: object, at: object = None) -> State:
     there = next((c for c in state.concepts if (c.text, c.at) == (words, spot)), None)
     if there is not None:
         return _put(state, _retried(there))
-    state, concept = _started(state)
+    state, concept = _started(replace(state, selected=None))
     return _put(state, replace(concept, text=words, at=spot).asked())
 
 
@@ -81,7 +82,7 @@ def remove_exemplar(state: State, exemplar_id: object) -> State:
 
 
 def set_score_threshold(state: State, value: float, concept_id: object = None) -> State:
-    """Set the score that detections of a concept must exceed, or (None) those of all, new ones too."""
+    """Set the score that detections of a concept must reach, or (None) those of all, new ones too."""
     level = prompts.number(value, "score_threshold")
     if not FLOOR <= level < 1:
         message = f"score_threshold must be a probability with {FLOOR} <= value < 1, got {level:g}"

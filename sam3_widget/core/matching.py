@@ -28,7 +28,7 @@ TWIN = 0.8
 INSIDE = 0.5
 """Share of a mask inside a negative box from which the box means it."""
 AT_LEAST = 0.1
-"""Score that a detection must exceed where a person pointed at it, however high the threshold."""
+"""Score that a detection must reach where a person pointed at it, however high the threshold."""
 
 
 def settle(state: State, silhouette: Silhouette) -> State:
@@ -110,8 +110,10 @@ def _wanted(state: State, concept: ConceptState, finding: Finding) -> list[int]:
     """Return the detections that a concept means, by index, best first."""
     if not finding.answers:
         return []
-    masks, scores = _masks(finding.answers), np.array([a.scores[0] for a in finding.answers])
-    keep = scores > (concept.score_threshold if concept.at is None else min(AT_LEAST, concept.score_threshold))
+    masks, scores = _masks(finding.answers), np.array([a.scores[0] for a in finding.answers], np.float32)
+    keep = scores >= np.float32(
+        concept.score_threshold if concept.at is None else min(AT_LEAST, concept.score_threshold)
+    )
     keep &= masks.any((1, 2))
     for box in concept.negative_boxes:
         keep &= _share_inside(masks, box, state) <= INSIDE

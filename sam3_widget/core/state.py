@@ -146,7 +146,7 @@ class ConceptState:
     at : (x, y) or None
         Only the instance here is meant.
     score_threshold : float
-        Score that a detection must exceed.
+        Score that a detection must reach.
     dismissed : tuple of Answer
         The detections that a person removed.
     away : tuple of InstanceState

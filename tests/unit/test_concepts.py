@@ -164,6 +164,24 @@ def test_text_at_nothing_says_so(session):
     assert "at (5, 110)" in concept.note
 
 
+def test_a_score_at_the_threshold_counts(session):
+    session.set_text("red")
+    session.score_threshold = 0.95
+    assert session.scores.tolist() == pytest.approx([0.95])
+
+
+def test_naming_a_concept_drops_the_selection_and_nothing_else(session):
+    session.add_box(GREEN)
+    session.set_text("red")
+    assert session.selected is None
+    assert len(session.instances) == 3
+
+
+def test_nothing_at_all_says_so():
+    concept = Session(picture((RED, 0)), ToyModel()).set_text("blue")
+    assert concept.note == "Nothing like “blue” found"
+
+
 def test_no_instance_says_why(session):
     session.score_threshold = 0.96
     concept = session.set_text("red")
