@@ -256,7 +256,7 @@ def test_a_failing_model_is_told_and_the_prompts_stay(live, model):
     watcher = Watcher(live)
     click(live, 20, 20)
     model.fails = RuntimeError("out of memory")
-    with pytest.raises(ModelError, match="toy failed: RuntimeError"):
+    with pytest.raises(ModelError, match="toy failed with RuntimeError"):
         click(live, 60, 60, object_id=1)
     assert len(live.state.instances[0].points) == 2
     assert live.mask(live.state.instances[0]).to_mask()[20, 20]
