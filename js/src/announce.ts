@@ -1,8 +1,6 @@
 /** What sighted people see happen to the lists, for those who listen. */
 
-import { type Concept, type Instance, nameOf, type State } from "./state";
-
-const nameOfInstance = ({ label, object_id }: Instance) => label || `object ${object_id}`;
+import { type Concept, nameOf, nameOfInstance, remarkOf, type State, sharedLabels } from "./state";
 
 /** The last of them is what matters most: a polite region reads out what stands there in the end. */
 export function announcements(before: State | null, now: State): string[] {
@@ -12,10 +10,11 @@ export function announcements(before: State | null, now: State): string[] {
 
 function ofInstances(before: State, now: State): string[] {
   const said: string[] = [];
+  const shared = sharedLabels(now.instances);
   const known = new Map(before.instances.map((instance) => [instance.object_id, instance]));
   for (const instance of now.instances) {
     const old = known.get(instance.object_id);
-    const name = nameOfInstance(instance);
+    const name = nameOfInstance(instance, shared);
     if (old === undefined) said.push(`${name} added`);
     if (instance.error !== null && instance.error !== old?.error) said.push(`${name}: ${instance.error}`);
     else if (instance.score !== null && (instance.score !== old?.score || instance.mask !== old?.mask)) {
@@ -23,7 +22,8 @@ function ofInstances(before: State, now: State): string[] {
     }
     known.delete(instance.object_id);
   }
-  for (const gone of known.values()) said.push(`${nameOfInstance(gone)} removed`);
+  const were = known.size > 0 ? sharedLabels(before.instances) : shared;
+  for (const gone of known.values()) said.push(`${nameOfInstance(gone, were)} removed`);
   return said;
 }
 
@@ -32,7 +32,7 @@ function ofSelection(before: State, now: State): string[] {
   const chosen = now.instances.find((instance) => instance.object_id === now.selected);
   if (!chosen || !before.instances.some((instance) => instance.object_id === chosen.object_id)) return [];
   const score = chosen.score === null ? "" : `, score ${chosen.score.toFixed(2)}`;
-  return [`${nameOfInstance(chosen)}${score}`];
+  return [`${nameOfInstance(chosen, sharedLabels(now.instances))}${score}`];
 }
 
 function ofConcepts(before: State, now: State): string[] {
@@ -53,7 +53,7 @@ function ofConcepts(before: State, now: State): string[] {
 const plain = (concept: Concept) => concept.text || nameOf(concept);
 
 function outcome(concept: Concept): string {
-  if (concept.error !== null) return `${plain(concept)}: ${concept.error}`;
+  if (concept.error !== null) return `${plain(concept)}: ${remarkOf(concept)}`;
   const found = `${concept.count} found for ${plain(concept)}`;
   return concept.note === null ? found : `${found}. ${concept.note}`;
 }

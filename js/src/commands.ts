@@ -24,7 +24,7 @@ export interface CommandArgs {
   remove_object: { object_id: number };
   select: { object_id: number | null };
   add_concept: { text: string };
-  set_text: ConceptTarget & { text: string };
+  set_text: ConceptTarget & { text: string; at?: readonly [x: number, y: number] };
   remove_concept: { concept_id: number };
   select_concept: { concept_id: number | null };
   set_score_threshold: ConceptTarget & Drag & { value: number };

@@ -82,6 +82,15 @@ export class ConceptBar {
     listen("dblclick", (event) => this.#doubleClick(event));
     listen("keydown", (event) => this.#key(event));
     listen("focusout", (event) => this.#left(event));
+    const light = (event: Event) => host.editor.light(this.#chipOf(event)?.concept.conceptId ?? null);
+    listen("pointerover", light);
+    listen("pointerleave", () => host.editor.light(null));
+    listen("focusin", (event) => {
+      if ((event.target as Element).matches("[data-action=activate]:focus-visible")) light(event);
+    });
+    listen("focusout", () => {
+      if (!this.#list.matches(":hover")) host.editor.light(null);
+    });
   }
 
   /** Puts the keyboard into the field. */
@@ -97,10 +106,11 @@ export class ConceptBar {
     const { list, active } = concepts.now;
     this.#showField(state, list.length);
     const stop = active ?? list[0];
-    const gone = new Set(this.#chips.keys());
+    // First, for an element that is moved past one that goes loses the keyboard.
+    const kept = new Set(list.map(({ key }) => key));
+    for (const key of this.#chips.keys()) if (!kept.has(key)) this.#drop(key);
     let place = this.#list.firstElementChild;
     for (const concept of list) {
-      gone.delete(concept.key);
       let chip = this.#chips.get(concept.key);
       if (chip === undefined) {
         chip = new ConceptChip(concept);
@@ -111,7 +121,6 @@ export class ConceptBar {
       const isChosen = concept === active && chosen?.kind === "exemplar" ? chosen.id : null;
       chip.update(concept, concept === active, isChosen, concept === stop);
     }
-    for (const key of gone) this.#drop(key);
     this.#showThreshold(active);
     if (active !== null && isNews(active, this.#active)) this.#reveal(active);
     this.#active = active;
@@ -180,7 +189,9 @@ export class ConceptBar {
     if (control === null || conceptId === null) return;
     const { editor } = this.#host;
     const { action } = control.dataset;
-    if (action === "activate") editor.activate(conceptId);
+    if ((event.target as Element).closest(".sam3w-mark.sam3w-again") !== null) {
+      editor.concepts.rename(conceptId, chip?.concept.text ?? "", true);
+    } else if (action === "activate") editor.activate(conceptId);
     else if (action === "remove") editor.concepts.remove(conceptId);
     else if (action === "exemplar") editor.chooseExemplar(Number(control.dataset.id));
     // With the keyboard one goes on along the bar; only an example is acted on in the canvas.
@@ -227,7 +238,7 @@ export class ConceptBar {
 
   #editKey(key: string, chip: ConceptChip): boolean {
     if (key !== "Enter" && key !== "Escape") return false;
-    this.#endEdit(chip, key === "Enter");
+    this.#endEdit(chip, key === "Enter", true);
     chip.focus();
     return true;
   }
@@ -267,10 +278,12 @@ export class ConceptBar {
     if (chip !== undefined && chip.field === event.target) this.#endEdit(chip, true);
   }
 
-  #endEdit(chip: ConceptChip, keep: boolean): void {
+  #endEdit(chip: ConceptChip, keep: boolean, again = false): void {
     const { conceptId } = chip.concept;
     const typed = chip.endEdit();
-    if (keep && typed !== null && conceptId !== null) this.#host.editor.concepts.rename(conceptId, typed);
+    if (keep && typed !== null && conceptId !== null) {
+      this.#host.editor.concepts.rename(conceptId, typed, again);
+    }
   }
 }
 

@@ -2,9 +2,10 @@
 
 import type { DrawnConcept, DrawnExemplar } from "./concepts";
 import { icon, node, setAttribute, setText } from "./dom";
-import { nameOf } from "./state";
+import { isCancelled, nameOf, remarkOf, titleOf } from "./state";
 
-const LIKE = "like the examples";
+const NARROW = 8;
+const WIDE = 48;
 
 export class ConceptChip {
   readonly element: HTMLLIElement;
@@ -72,7 +73,7 @@ export class ConceptChip {
     element.classList.toggle("sam3w-active", active);
     element.classList.toggle("sam3w-pending", concept.pending);
     element.style.setProperty("--sam3w-object", concept.color);
-    setText(this.#text, concept.text || LIKE);
+    setText(this.#text, titleOf(concept));
     this.#text.classList.toggle("sam3w-wordless", concept.text === "");
     this.#pin.toggleAttribute("hidden", concept.at === null);
     setText(this.#count, String(concept.count));
@@ -83,7 +84,7 @@ export class ConceptChip {
     this.#showMark(concept);
     setAttribute(this.#name, "aria-pressed", String(active));
     setAttribute(this.#name, "aria-label", labelOf(concept));
-    setAttribute(this.#name, "title", titleOf(concept, active));
+    setAttribute(this.#name, "title", hintOf(concept, active));
     setAttribute(this.#remove, "aria-label", `Delete ${nameOf(concept)}`);
     setAttribute(this.#remove, "title", `Delete ${nameOf(concept)} and what it found, refined objects aside`);
     this.#name.disabled = !known;
@@ -106,9 +107,14 @@ export class ConceptChip {
         "data-testid": "sam3w-concept-edit",
         spellcheck: "false",
         autocomplete: "off",
-        size: Math.min(28, Math.max(8, this.#concept.text.length + 1)),
       });
-      this.#edit.value = this.#concept.text;
+      const edit = this.#edit;
+      const grow = () => {
+        edit.size = Math.min(WIDE, Math.max(NARROW, edit.value.length + 1));
+      };
+      edit.value = this.#concept.text;
+      edit.addEventListener("input", grow);
+      grow();
       this.#name.hidden = true;
       this.#name.before(this.#edit);
     }
@@ -125,11 +131,12 @@ export class ConceptChip {
     return edit?.value ?? null;
   }
 
-  #showMark({ error, note, pending }: DrawnConcept): void {
-    const words = pending ? null : (error ?? note);
-    this.#mark.hidden = words === null;
-    setText(this.#mark, error === null ? "i" : "!");
-    this.#mark.classList.toggle("sam3w-bad", error !== null);
+  #showMark(concept: DrawnConcept): void {
+    const { error, pending } = concept;
+    this.#mark.hidden = pending || remarkOf(concept) === null;
+    setText(this.#mark, error === null ? "i" : isCancelled(error) ? "↻" : "!");
+    this.#mark.classList.toggle("sam3w-bad", error !== null && !isCancelled(error));
+    this.#mark.classList.toggle("sam3w-again", canAskAgain(concept));
   }
 
   #showSigns(exemplars: readonly DrawnExemplar[], chosen: number | null): void {
@@ -165,22 +172,29 @@ function signOf({ exemplarId, positive, pending }: DrawnExemplar, index: number,
 const placeOf = ([x, y]: readonly [number, number]) => `only the one at ${Math.floor(x)}, ${Math.floor(y)}`;
 const percent = (share: number) => `${Math.round(share * 100)} %`;
 
+function canAskAgain({ text, error }: DrawnConcept): boolean {
+  return error !== null && text !== "";
+}
+
 function labelOf(concept: DrawnConcept): string {
-  const parts = [`Concept ${concept.text || LIKE}`];
+  const parts = [`Concept ${titleOf(concept)}`];
   if (concept.at !== null) parts.push(placeOf(concept.at));
   if (concept.pending) parts.push("looking");
   else parts.push(`${concept.count} found`);
   if (concept.presence !== null) parts.push(`presence ${percent(concept.presence)}`);
-  if (concept.error !== null || concept.note !== null) parts.push(concept.error ?? concept.note ?? "");
+  const remark = remarkOf(concept);
+  if (remark !== null) parts.push(remark);
   return parts.join(", ");
 }
 
-function titleOf(concept: DrawnConcept, active: boolean): string {
-  const lines = [concept.at === null ? concept.text || LIKE : `${concept.text}, ${placeOf(concept.at)}`];
+function hintOf(concept: DrawnConcept, active: boolean): string {
+  const lines = [concept.at === null ? titleOf(concept) : `${concept.text}, ${placeOf(concept.at)}`];
   if (concept.presence !== null) {
     lines.push(`Presence ${percent(concept.presence)}: how sure the model is that there is any`);
   }
-  if (concept.error !== null || concept.note !== null) lines.push(concept.error ?? concept.note ?? "");
+  const remark = remarkOf(concept);
+  if (remark !== null) lines.push(remark);
+  if (canAskAgain(concept)) lines.push("Click the mark, or F2 and Enter: ask again");
   lines.push(active ? "Double click or F2: other words" : "Click: make it the active concept");
   return lines.join("\n");
 }

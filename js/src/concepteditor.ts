@@ -73,11 +73,16 @@ export class ConceptEditor {
     return texts.filter((_, index) => !done[index]).join(", ");
   }
 
-  rename(conceptId: number, typed: string): void {
+  /** `again` asks once more where the same words have failed. */
+  rename(conceptId: number, typed: string, again = false): void {
     const concept = this.now.list.find((each) => each.conceptId === conceptId);
     const text = tidy(typed);
-    if (text === "" || text === (concept?.text ?? text)) return;
-    this.#do({ name: "set_text", args: { text, concept_id: conceptId } });
+    if (concept === undefined || text === "") return;
+    const same = text === concept.text;
+    if (same && !(again && concept.error !== null)) return;
+    // The same question is still for the same one.
+    const at = same && concept.at !== null ? { at: concept.at } : {};
+    this.#do({ name: "set_text", args: { text, concept_id: conceptId, ...at } });
   }
 
   activate(conceptId: number | null): void {

@@ -1,7 +1,7 @@
 /** The concepts as a person has them: what the kernel confirmed, changed by what it was asked since. */
 
 import { type Command, isShow, type Pending, type Selection } from "./commands";
-import type { Box, Concept, Exemplar, Polarity, State } from "./state";
+import { type Box, type Concept, type Exemplar, numbered, type Polarity, type State } from "./state";
 
 export interface DrawnExemplar {
   exemplarId: number | null;
@@ -43,7 +43,7 @@ function fromExemplar({ exemplar_id, positive, box, point }: Exemplar): DrawnExe
   return { exemplarId: exemplar_id, positive, box, point, pending: box === null };
 }
 
-function fromState({ concept_id, exemplars, ...told }: Concept): DrawnConcept {
+function fromState({ concept_id, exemplars, nth, ...told }: Concept): DrawnConcept {
   const key = String(concept_id);
   return { ...told, conceptId: concept_id, key, exemplars: exemplars.map(fromExemplar) };
 }
@@ -55,10 +55,11 @@ function toBe(key: string, text: string, score_threshold: number): DrawnConcept 
 
 /** The concepts once the kernel has carried out everything asked of it so far, its answers aside. */
 export function conceptsOf(state: State | null, pending: Iterable<Pending>): Concepts {
-  const list = (state?.concepts ?? []).map(fromState);
+  const drafts = (state?.concepts ?? []).map(fromState);
   const known = state?.concept ?? null;
-  const concepts = new Drafts(list, known === null ? null : String(known), state?.settings.score_threshold);
+  const concepts = new Drafts(drafts, known === null ? null : String(known), state?.settings.score_threshold);
   for (const each of pending) concepts.take(each);
+  const list = numbered(drafts);
   const active = list.find(({ key }) => key === concepts.active) ?? null;
   const target = active === null ? null : (active.conceptId ?? { newFrom: active.key });
   return { list, active, target };
@@ -115,7 +116,11 @@ class Drafts {
     if (concept === undefined) return this.#add(key, tidy(text));
     const words = tidy(text);
     this.active = concept.key;
-    if (words === concept.text) return;
+    if (words === concept.text) {
+      // What failed is asked again.
+      if (concept.error !== null) Object.assign(concept, { error: null, pending: true });
+      return;
+    }
     // Other words make another concept of it, of which the old examples show nothing.
     if (concept.text !== "") concept.exemplars = [];
     concept.text = words;

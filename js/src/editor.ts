@@ -15,7 +15,7 @@ import type { Intents, Tool } from "./gestures";
 import { hitPrompt, type PromptRef, type Target } from "./markers";
 import { Pen } from "./pen";
 import type { Draft } from "./stage";
-import { type Box, type Instance, instanceOf, topmostAt } from "./state";
+import { type Box, type Instance, instanceOf, nameOfInstance, sharedLabels, topmostAt } from "./state";
 import { type Path, simplify } from "./strokes";
 import { round, roundBox, type Spot, type Viewport } from "./viewport";
 
@@ -38,6 +38,8 @@ export class Editor implements Intents {
   readonly concepts: ConceptEditor;
   #pen: Pen;
   #pointer: Spot = { x: -1, y: -1 };
+  /** The concept whose finds stand out, while a person points at its chip. */
+  lit: number | null = null;
   /** The next click starts an object, whatever is there: it was asked for. */
   #fresh = false;
   #connection: Connection;
@@ -124,9 +126,17 @@ export class Editor implements Intents {
       this.chosen = null;
       return this.concepts.show({ name: "add_exemplar_point", args: { ...round(at), positive } });
     }
-    const there = positive && !this.#fresh && this.selection === null ? this.#objectAt(at) : null;
-    if (there !== null) return this.select(there.object_id);
+    const there = positive && !this.#fresh ? this.#objectAt(at) : null;
+    if (there !== null && this.selection === null) return this.select(there.object_id);
+    const { selected } = this;
+    const other = selected?.mask?.contains(at.x, at.y) || selected === there ? null : there;
+    if (selected !== null && other !== null && isSibling(other, selected)) {
+      this.select(other.object_id);
+      return this.#host.say(`Selected ${this.#nameOf(other)}: click where it is wrong`);
+    }
     this.#add({ name: "add_point", args: { ...round(at), positive, object_id: null } }, at, positive);
+    if (selected === null || selected.locked || other === null) return;
+    this.#host.say(`Added to ${this.#nameOf(selected)}. Ctrl+click selects ${this.#nameOf(other)}.`);
   }
 
   pick(at: Spot): void {
@@ -246,6 +256,12 @@ export class Editor implements Intents {
   activate(conceptId: number | null): void {
     this.chosen = null;
     this.concepts.activate(conceptId);
+  }
+
+  light(conceptId: number | null): void {
+    if (conceptId === this.lit) return;
+    this.lit = conceptId;
+    this.#host.changed();
   }
 
   chooseExemplar(id: number): void {
@@ -441,6 +457,10 @@ export class Editor implements Intents {
     return this.#state === null ? null : topmostAt(this.#state, x, y, true);
   }
 
+  #nameOf(instance: Instance): string {
+    return nameOfInstance(instance, sharedLabels(this.#state?.instances ?? []));
+  }
+
   #run(command: Command): void {
     if (this.#live()) void this.#commands.run(command);
   }
@@ -454,4 +474,8 @@ export class Editor implements Intents {
   #advice(capability: "points" | "boxes"): string {
     return this.#state?.model.advice[capability] ?? `This model takes no ${capability}.`;
   }
+}
+
+function isSibling(a: Instance, b: Instance): boolean {
+  return a.concept_id !== null && a.concept_id === b.concept_id;
 }

@@ -220,7 +220,7 @@ export const BINDINGS: readonly Binding[] = [
     group: "General",
     keys: ["Escape"],
     shown: "Esc",
-    what: "Cancel; then let go of the prompt, the object, the canvas",
+    what: "Cancel what the model is at, or a drawing; then let go of the prompt, the object, the canvas",
     run: (c) => c.escape(),
   },
   { group: "General", keys: ["?"], shown: "?", what: "This list", run: does((c) => c.toggleHelp()) },

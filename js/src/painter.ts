@@ -6,6 +6,8 @@ export interface Layer {
   mask: Mask;
   /** [red, green, blue], 0 to 255. */
   color: readonly [number, number, number];
+  /** Steps back behind the others. */
+  dim?: boolean;
 }
 
 /** Device pixel = image pixel * scale + t. */
@@ -53,6 +55,9 @@ export function rasterise(
   }
 }
 
+/** Share of its opacity that a dim layer keeps. */
+const DIM = 0.25;
+
 const pack = (r: number, g: number, b: number, a: number) => ((a << 24) | (b << 16) | (g << 8) | r) >>> 0;
 
 export interface Look {
@@ -76,9 +81,10 @@ export function colourise(
   pixels.fill(0);
   const line = new Uint32Array(layers.length + 1);
   const inside = new Uint32Array(layers.length + 1);
-  const alpha = Math.round(fill * 255);
-  layers.forEach(({ color: [r, g, b] }, index) => {
-    line[index + 1] = pack(r, g, b, 255);
+  layers.forEach(({ color: [r, g, b], dim }, index) => {
+    const share = dim ? DIM : 1;
+    const alpha = Math.round(fill * share * 255);
+    line[index + 1] = pack(r, g, b, Math.round(share * 255));
     inside[index + 1] = alpha === 0 ? 0 : pack(r, g, b, alpha);
   });
   const rim = pack(255, 255, 255, 235);

@@ -1,11 +1,12 @@
 /** The list of objects beside the canvas, with the details of the selected one. */
 
 import type { Command } from "./commands";
+import type { DrawnConcept } from "./concepts";
 import { icon, node, setText } from "./dom";
 import type { Editor } from "./editor";
 import type { PromptRef } from "./markers";
 import { button, Row, refOf } from "./row";
-import type { State } from "./state";
+import { isCancelled, nameOf, nameOfInstance, remarkOf, type State, sharedLabels } from "./state";
 
 export interface PanelHost {
   editor: Editor;
@@ -71,19 +72,21 @@ export class Panel {
     this.#empty.hidden = instances.length > 0;
     this.#list.hidden = instances.length === 0;
     setText(this.#count, instances.length > 0 ? String(instances.length) : "");
-    setText(this.#empty, emptyText(state));
+    setText(this.#empty, emptyText(state, this.#host.editor.concepts.active));
     const concepts = new Map(state?.concepts.map((concept) => [concept.concept_id, concept]));
     this.#reset.disabled = instances.length === 0 && concepts.size === 0;
     if (state !== null && state.classes !== this.#shownClasses) {
       this.#shownClasses = state.classes;
       this.#classes.replaceChildren(...state.classes.map((value) => node("option", { value })));
     }
-    const gone = new Set(this.#rows.keys());
+    // First, for an element that is moved past one that goes loses the keyboard.
+    const kept = new Set(instances.map(({ object_id }) => object_id));
+    for (const id of this.#rows.keys()) if (!kept.has(id)) this.#drop(id);
+    const shared = sharedLabels(instances);
     let shown: HTMLElement | null = null;
     let place = this.#list.firstElementChild;
     for (const instance of instances) {
       const id = instance.object_id;
-      gone.delete(id);
       let row = this.#rows.get(id);
       if (row === undefined) {
         row = new Row(id, this.#classes.id);
@@ -94,17 +97,22 @@ export class Panel {
       const isSelected = id === selected;
       const changed = row.update({
         instance,
+        name: nameOfInstance(instance, shared),
         selected: isSelected,
         chosen: isSelected ? chosen : null,
         concept: concepts.get(instance.concept_id ?? -1) ?? null,
       });
       if (changed && isSelected) shown = row.element;
     }
-    for (const id of gone) {
-      this.#rows.get(id)?.element.remove();
-      this.#rows.delete(id);
-    }
     if (shown !== null) this.#reveal(shown);
+  }
+
+  #drop(id: number): void {
+    const element = this.#rows.get(id)?.element;
+    this.#rows.delete(id);
+    const focused = element?.querySelector(":focus") ?? null;
+    element?.remove();
+    if (focused !== null) this.#host.takeFocus();
   }
 
   #revealSelected(): void {
@@ -199,8 +207,13 @@ export class Panel {
   }
 }
 
-function emptyText(state: State | null): string {
+function emptyText(state: State | null, active: DrawnConcept | null): string {
   if (state === null) return "Objects will be listed here.";
+  if (active?.pending) return `Looking for ${nameOf(active)}…`;
+  const remark = active === null ? null : remarkOf(active);
+  if (active !== null && remark !== null) {
+    return isCancelled(active.error) ? `${nameOf(active)}: ${remark}` : remark;
+  }
   const { points, boxes, text } = state.model.capabilities;
   const ways: string[] = [];
   if (text === true) ways.push("name a thing above");

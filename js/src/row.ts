@@ -2,7 +2,7 @@
 
 import { icon, node, setAttribute, setText } from "./dom";
 import { type PromptRef, samePrompt } from "./markers";
-import { type Concept, type Instance, nameOf } from "./state";
+import { type Concept, type Instance, isCancelled, nameOf } from "./state";
 
 const count = new Intl.NumberFormat("en");
 
@@ -22,6 +22,8 @@ export function button(action: string, label: string, ...children: (Node | strin
 
 interface Shown {
   instance: Instance;
+  /** What it is called, unlike all others. */
+  name: string;
   selected: boolean;
   chosen: PromptRef | null;
   /** The concept that found it. */
@@ -84,11 +86,10 @@ export class Row {
   /** Returns whether anything changed. */
   update(now: Shown): boolean {
     const was = this.#shown;
-    const { instance, selected, chosen, concept } = now;
+    const { instance, name, selected, chosen, concept } = now;
     const same = was?.instance === instance && was.selected === selected && samePrompt(was.chosen, chosen);
-    if (same && was.concept?.color === concept?.color && was.concept?.text === concept?.text) return false;
+    if (same && was.name === name && sameLook(was.concept, concept)) return false;
     this.#shown = now;
-    const name = instance.label || `object ${instance.object_id}`;
     this.element.classList.toggle("sam3w-selected", selected);
     this.element.classList.toggle("sam3w-unseen", !instance.visible);
     this.element.classList.toggle("sam3w-pending", instance.pending);
@@ -179,9 +180,13 @@ export class Row {
   }
 }
 
+function sameLook(a: Concept | null, b: Concept | null): boolean {
+  return a?.color === b?.color && a?.text === b?.text && a?.nth === b?.nth;
+}
+
 function areaText({ area, pending, error }: Instance): string {
   if (pending) return "working…";
-  if (error !== null) return "failed";
+  if (error !== null) return isCancelled(error) ? "cancelled" : "failed";
   return area === null ? "no mask" : `${count.format(area)} px`;
 }
 

@@ -39,6 +39,8 @@ export interface Scene {
   brush: { at: Spot; radius: number; positive: boolean } | null;
   opacity: number;
   outlineOnly: boolean;
+  /** The concept beside whose finds all others are dim. */
+  lit: number | null;
 }
 
 export class Stage {
@@ -119,14 +121,17 @@ export class Stage {
     height: number,
     ratio: number,
     state: State,
-    { opacity, outlineOnly }: Scene,
+    { opacity, outlineOnly, lit }: Scene,
   ): void {
     const { scale, tx, ty } = this.viewport;
     const { instances, selected } = state;
-    const key = [instances, selected, opacity, outlineOnly, scale, tx, ty, width, height];
+    const key = [instances, selected, opacity, outlineOnly, lit, scale, tx, ty, width, height];
     if (key.some((part, index) => part !== this.#masksKey[index])) {
       const drawn = drawOrder(state);
-      const layers = drawn.map(({ mask, color }) => ({ mask, color: parseColour(color) }) as Layer);
+      const layers = drawn.map(
+        ({ mask, color, concept_id }) =>
+          ({ mask, color: parseColour(color), dim: lit !== null && concept_id !== lit }) as Layer,
+      );
       this.#painter.paint(width, height, { scale: scale * ratio, tx: tx * ratio, ty: ty * ratio }, layers, {
         fill: outlineOnly ? 0 : opacity,
         outline: Math.max(1, Math.round(1.75 * ratio)),

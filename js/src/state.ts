@@ -34,6 +34,8 @@ export interface Concept {
   /** The click that says that only this one is meant. */
   at: readonly [x: number, y: number] | null;
   exemplars: readonly Exemplar[];
+  /** Counts the concepts without words where there are several; the kernel does not tell it. */
+  nth?: number | null;
 }
 
 interface InstanceFields {
@@ -136,6 +138,7 @@ export function fromSnapshot(payload: WireState, buffers: readonly Buffer[]): St
     concepts: [],
     concept: null,
     ...payload,
+    ...(payload.concepts && { concepts: numbered(payload.concepts) }),
     instances: payload.instances.map((wire) => toInstance(wire, undefined, buffers)),
   };
 }
@@ -161,7 +164,8 @@ export function applyPatch(
     const at = (instance: Instance) => place.get(instance.object_id) ?? place.size;
     list = list.sort((a, b) => at(a) - at(b));
   }
-  return { kind: "applied", state: { ...state, ...patch.set, instances: list } };
+  const set = patch.set?.concepts ? { ...patch.set, concepts: numbered(patch.set.concepts) } : patch.set;
+  return { kind: "applied", state: { ...state, ...set, instances: list } };
 }
 
 export function instanceOf(state: State | null, id: number | null): Instance | null {
@@ -177,9 +181,48 @@ export function topmostAt(state: State, x: number, y: number, unlocked = false):
   return found;
 }
 
+/** Tells concepts without words apart, where there are several. */
+export function numbered<C extends Pick<Concept, "text" | "nth">>(concepts: readonly C[]): readonly C[] {
+  let count = concepts.filter(({ text }) => text === "").length;
+  if (count < 2) return concepts;
+  count = 0;
+  return concepts.map((concept) => (concept.text === "" ? { ...concept, nth: ++count } : concept));
+}
+
+type Named = Pick<Concept, "text" | "nth">;
+
+/** What a concept is called where it stands alone. */
+export function titleOf({ text, nth }: Named): string {
+  return text || (nth ? `like example ${nth}` : "like the examples");
+}
+
 /** What a concept is called within a sentence. */
-export function nameOf({ text }: Pick<Concept, "text">): string {
-  return text === "" ? "things like the examples" : `“${text}”`;
+export function nameOf(concept: Named): string {
+  return concept.text === "" ? `things ${titleOf(concept)}` : `“${concept.text}”`;
+}
+
+/** Labels that several instances have. */
+export function sharedLabels(instances: readonly Instance[]): ReadonlySet<string> {
+  const seen = new Set<string>();
+  const shared = new Set<string>();
+  for (const { label } of instances) (seen.has(label) ? shared : seen).add(label);
+  return shared;
+}
+
+/** What an instance is called; its id tells it from others of its label. */
+export function nameOfInstance({ label, object_id }: Instance, shared: ReadonlySet<string>): string {
+  if (label === "") return `object ${object_id}`;
+  return shared.has(label) ? `${label} ${object_id}` : label;
+}
+
+/** Whether it failed because a person wanted it to end. */
+export function isCancelled(error: string | null): boolean {
+  return error?.startsWith("cancelled") ?? false;
+}
+
+/** What there is to say of an answer; null where there is nothing. */
+export function remarkOf({ error, note }: Pick<Concept, "error" | "note">): string | null {
+  return isCancelled(error) ? "cancelled" : (error ?? note);
 }
 
 /** Large below small, so that nothing is buried; the selected one above all. */

@@ -65,7 +65,8 @@ export class StatusBar {
 
   /** `other` is what there is to say while the model rests. */
   update(status: Status, concepts: readonly Concept[], other: string, error: string | null): void {
-    const phase = phaseOf(status, concepts) || other;
+    const told = error !== null && (other.includes(error) || error.includes(other));
+    const phase = phaseOf(status, concepts) || (told ? "" : other);
     setText(this.#phase, phase);
     setAttribute(this.#phase, "title", phase || null);
     this.#bar.hidden = status.phase === "idle";

@@ -14,7 +14,7 @@ import { dispatchKey, type KeyContext } from "./keys";
 import { Panel } from "./panel";
 import { SettingsBox } from "./settings";
 import { type Scene, Stage } from "./stage";
-import { nameOf, type Patch, type State } from "./state";
+import { isCancelled, nameOf, type Patch, remarkOf, type State } from "./state";
 import { StatusBar } from "./statusbar";
 import { Toolbar } from "./toolbar";
 
@@ -331,10 +331,18 @@ export class View {
     if (active instanceof HTMLElement && this.element.contains(active)) active.blur();
   }
 
+  get #working(): boolean {
+    const { phase, cancellable } = this.#connection.status;
+    return phase !== "idle" && cancellable;
+  }
+
   #escape(): boolean {
     if (this.#help.open) this.#toggleHelp();
     else if (this.#gestures.cancel()) this.#say("Cancelled");
-    else if (this.#editor.draft !== null) this.#editor.back();
+    else if (this.#working) {
+      this.#cancelWork();
+      this.#say("Cancelled");
+    } else if (this.#editor.draft !== null) this.#editor.back();
     else if (this.#error !== null) this.#dismiss();
     else if (!this.#editor.back()) this.#letGo();
     return true;
@@ -401,9 +409,10 @@ export class View {
     const words = PRESENCE[presence === "live" && this.#slow ? "waiting" : presence];
     if (words !== "" || this.#loading) return words || "Loading image…";
     const active = this.#editor.concepts.active;
-    const told = active?.error ?? active?.note ?? null;
+    const told = active === null ? null : remarkOf(active);
     if (active === null || active.pending || told === null) return "";
     const name = nameOf(active);
+    if (isCancelled(active.error)) return `${name}: cancelled`;
     return told.includes(name) ? told : `${name}: ${told}`;
   }
 
@@ -433,10 +442,13 @@ export class View {
           : null,
       opacity: this.#opacity,
       outlineOnly: this.#outlineOnly,
+      lit: state?.instances.some(({ concept_id }) => concept_id === editor.lit) ? editor.lit : null,
     };
   }
 
   #painted(): void {
+    // A frame that follows a new size shows the picture at another scale.
+    this.#where();
     setAttribute(this.element, "data-sam3w-revision", String(this.#connection.rev));
     setAttribute(this.element, "data-sam3w-state", this.#currentState());
   }

@@ -390,3 +390,85 @@ it("says in an empty list that a thing can be named", async () => {
   await begin([]);
   expect(text("empty")).toBe("Name a thing above, click an object, or drag a box around it, to begin.");
 });
+
+it("keeps the keyboard on a chip and on a row where earlier ones go", async () => {
+  const instances = [wireInstance(1), wireInstance(2), wireInstance(3)];
+  await begin([wireConcept(1), wireConcept(2, { text: "dog" }), wireConcept(3, { text: "cup" })], {
+    instances,
+  });
+  const chip = find("concept-name", 2);
+  chip.focus();
+  await patch({ concepts: [wireConcept(2, { text: "dog" }), wireConcept(3, { text: "cup" })], concept: 2 });
+  expect(document.activeElement).toBe(chip);
+  const row = find("row", 2).querySelector<HTMLElement>("[data-action=visible]");
+  row?.focus();
+  wire.say(null, "patch", ++rev, { base: rev - 1, removed: [1] });
+  await frame();
+  expect(document.activeElement).toBe(row);
+  wire.say(null, "patch", ++rev, { base: rev - 1, removed: [3] });
+  await frame();
+  expect(document.activeElement).toBe(el.querySelector("canvas"));
+});
+
+it("shows what was cancelled as no failure, and asks again where one wants it", async () => {
+  const error = "cancelled: the same words again go on from here";
+  await begin([wireConcept(1, { text: "coin", error, count: 0 })]);
+  const mark = find("concept-name").querySelector<HTMLElement>(".sam3w-mark");
+  expect([mark?.hidden, mark?.classList.contains("sam3w-bad")]).toEqual([false, false]);
+  expect([text("phase"), text("empty")]).toEqual(["“coin”: cancelled", "“coin”: cancelled"]);
+  mark?.click();
+  expect(asked()).toEqual([{ name: "set_text", args: { text: "coin", concept_id: 1 } }]);
+  await frame();
+  expect(find("concept").classList.contains("sam3w-pending")).toBe(true);
+  expect(text("empty")).toBe("Looking for “coin”…");
+});
+
+it("asks again for unchanged words on Enter where they failed, not where one goes on", async () => {
+  await begin([wireConcept(1, { error: "Out of memory", at: [3, 4] })]);
+  press(find("concept-name"), "F2");
+  field().focus();
+  expect(asked()).toEqual([]);
+  press(find("concept-name"), "F2");
+  press(find("concept-edit"), "Enter");
+  expect(asked()).toEqual([{ name: "set_text", args: { text: "handle", concept_id: 1, at: [3, 4] } }]);
+});
+
+it("says a failure once", async () => {
+  await begin([wireConcept(1, { error: "Out of memory" })]);
+  expect(text("phase")).toBe("“handle”: Out of memory");
+  wire.say(null, "error", rev, { code: "model", message: "Out of memory" });
+  await frame();
+  expect([text("error-text"), text("phase")]).toEqual(["Out of memory", ""]);
+});
+
+it("cancels by Esc what the model is at, before anything else", async () => {
+  await begin(TWO, { status: { phase: "detecting", fraction: null, cancellable: true } });
+  press(find("canvas"), "c");
+  press(find("canvas"), "Escape");
+  expect(wire.last("cancel")).toBeDefined();
+  expect(text("notice")).toBe("Cancelled");
+  await frame();
+  expect(find("mode-concept").getAttribute("aria-pressed")).toBe("true");
+});
+
+it("tells concepts without words apart, and objects of one label", async () => {
+  const instances = [1, 2].map((id) => wireInstance(id, { label: "coin" }));
+  await begin([wireConcept(1, { text: "" }), wireConcept(2), wireConcept(3, { text: "" })], { instances });
+  const words = all("concept").map((chip) => chip.querySelector(".sam3w-concept-text")?.textContent);
+  expect(words).toEqual(["like example 1", "handle", "like example 2"]);
+  expect(find("concept-name", 2).getAttribute("aria-label")).toContain("Concept like example 2,");
+  expect(find("row", 1).querySelector("[data-action=select]")?.getAttribute("aria-label")).toBe(
+    "Select coin 2",
+  );
+  await patch({ concepts: [wireConcept(1, { text: "" })] });
+  expect(text("concept-name")).toContain("like the examples");
+});
+
+it("has an edit field that grows with what is typed", async () => {
+  await begin();
+  press(find("concept-name"), "F2");
+  const edit = find("concept-edit") as HTMLInputElement;
+  edit.value = "the handle of the left door";
+  edit.dispatchEvent(new Event("input", { bubbles: true }));
+  expect(edit.size).toBe(28);
+});

@@ -108,6 +108,14 @@ describe("colourise", () => {
     expect(at(1, 1)).toEqual([255, 0, 0, 255]);
   });
 
+  it("lets a dim one step back", () => {
+    const pixels = new Uint32Array(56);
+    const labels = new Uint16Array(56).fill(1);
+    const dim = layers.map((layer) => ({ ...layer, dim: true }));
+    colourise(pixels, labels, 8, 7, dim, { fill: 0.8, outline: 1, selected: -1 });
+    expect([...new Uint8Array(pixels.buffer, 4 * (3 * 8 + 3), 4)]).toEqual([255, 0, 0, 51]);
+  });
+
   it("gives the selected one a light rim outside its border", () => {
     const at = paint(0.5, 0);
     expect(at(0, 3)).toEqual([255, 255, 255, 235]);

@@ -175,6 +175,31 @@ describe("object mode with one selected", () => {
     },
   );
 
+  it.each([
+    [7, 7, "select"],
+    [7, 8, "add_point"],
+    [null, null, "add_point"],
+  ])("goes to the other find of its concept alone: of %o and %o", (mine, other, name) => {
+    begin({ selected: 2 });
+    const concepts = [mine, mine, other];
+    const locked = false;
+    const instances = state.instances.map((each, k) => ({
+      ...each,
+      locked,
+      concept_id: concepts[k] ?? null,
+    }));
+    state = { ...state, instances: instances.map((each, k) => ({ ...each, label: k > 0 ? "coin" : "" })) };
+    click(15, 15);
+    expect(sent.at(-1)?.name).toBe("add_point");
+    expect(said).toEqual([]);
+    click(35, 15);
+    expect(sent.at(-1)?.name).toBe(name);
+    const selects = name === "select";
+    expect(said).toEqual([
+      selects ? "Selected coin 3: click where it is wrong" : "Added to coin 2. Ctrl+click selects coin 3.",
+    ]);
+  });
+
   it("takes an unsteady right click for a click", () => {
     begin({ selected: 1 });
     drag(

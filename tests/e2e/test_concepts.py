@@ -209,6 +209,38 @@ def test_click_on_a_detection_selects_it_and_the_next_refines_it_alone(shown):
     shown.assert_canvas_shows_masks()
 
 
+def test_click_on_another_detection_of_the_concept_selects_that_one(shown):
+    shown.name("red")
+    masks = shown.masks
+    shown.click(RED[1][:2])
+    shown.click(RED[2][:2])
+    shown.find("notice").get_by_text("Selected red 3: click where it is wrong").wait_for()
+    assert shown.eval("[w.selected, len(w.points)]") == [3, 0]
+    np.testing.assert_array_equal(shown.masks, masks)
+    shown.assert_canvas_shows_masks()
+
+
+def test_chip_under_the_pointer_dims_what_others_found_until_it_leaves(shown):
+    shown.name("red, green")
+    page = shown.notebook.page
+    plain = [colour_at(shown, disc) for disc in (RED[0], GREEN[0])]
+    shown.find("concept-name").nth(0).hover()
+    page.wait_for_timeout(100)
+    dimmed = [colour_at(shown, disc) for disc in (RED[0], GREEN[0])]
+    assert dimmed[0] == plain[0]
+    assert dimmed[1] != plain[1]
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(100)
+    shown.assert_canvas_shows_masks()
+
+
+def colour_at(shown: Spots, disc: tuple[int, int, int, int]) -> list[int]:
+    """Return the colour that the canvas shows in the middle of a disc."""
+    ratio = shown.view.canvas.evaluate("canvas => canvas.width / canvas.getBoundingClientRect().width")
+    x, y = np.multiply(shown.view.transform(disc[0] + 2, disc[1] + 2), ratio)
+    return shown.view.canvas_pixels()[int(y), int(x)].tolist()
+
+
 def test_right_click_on_a_detection_refines_that_one_with_nothing_selected(shown):
     shown.name("red")
     shown.click(RED[2][:2], button="right")
@@ -247,12 +279,27 @@ def test_detection_is_told_of_can_be_cancelled_and_clicks_go_on(shown):
     shown.run("model.detect_gate.clear()")
     shown.find("find").fill("red")
     shown.find("find").press("Enter")
-    shown.view.root.get_by_text("Looking for “red”").wait_for()
+    shown.find("phase").get_by_text("Looking for “red”").wait_for()
     shown.view.root.get_by_role("button", name="Cancel").click()
     shown.find("concept-name").and_(shown.view.root.locator('[aria-label*="cancelled"]')).wait_for()
     shown.run("model.detect_gate.set()")
     shown.click(RED[0][:2])
     assert len(shown.masks) == 1
+    shown.assert_canvas_shows_masks()
+
+
+def test_escape_cancels_the_search_and_the_mark_asks_again(shown):
+    shown.run("model.detect_gate.clear()")
+    shown.find("find").fill("red")
+    shown.find("find").press("Enter")
+    shown.find("phase").get_by_text("Looking for “red”").wait_for()
+    shown.find("find").press("Escape")
+    shown.view.press("Escape")
+    shown.find("phase").get_by_text("“red”: cancelled", exact=True).wait_for()
+    shown.run("model.detect_gate.set()")
+    shown.find("concept-name").locator(".sam3w-mark").click()
+    shown.find("concept-count").get_by_text("3", exact=True).wait_for()
+    assert_masks_are(shown.masks, RED)
     shown.assert_canvas_shows_masks()
 
 
