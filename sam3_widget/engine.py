@@ -330,7 +330,11 @@ class Engine:
             dropped = {k: a for k, a in desk.wanted.items() if keys is None or k in keys}
             desk.wanted = {k: a for k, a in desk.wanted.items() if k not in dropped}
             desk.prepare = False
-        told = error if isinstance(error, ModelError) else ModelError(f"{self.model.name} failed with {type(error).__name__}: {error}")
+        told = (
+            error
+            if isinstance(error, ModelError)
+            else ModelError(f"{self.model.name} failed with {type(error).__name__}: {error}")
+        )
         told.__cause__ = error
         client.failed(dropped, told)
 
