@@ -108,7 +108,7 @@ class Engine:
     def want(self, client: Client, wanted: Mapping[Key, Cell]) -> None:
         """Say all that a client waits for; what it wanted before and not now is dropped."""
         if self._closing and wanted:
-            client.failed(wanted, ModelError(f"the model {self.model.name!r} was unloaded: load it again"))
+            client.failed(wanted, self._unloaded())
             return
         with self._lock:
             if not wanted and client not in self._desks:
@@ -146,6 +146,9 @@ class Engine:
             thread.join()
         self._embeddings.clear()
 
+    def _unloaded(self) -> ModelError:
+        return ModelError(f"the model {self.model.name!r} was unloaded: load it again")
+
     def _start(self) -> None:
         if self._thread is None and not self._closing:
             self._thread = threading.Thread(target=self._work, name=f"sam3w-{self.model.name}", daemon=True)
@@ -167,7 +170,7 @@ class Engine:
                 log.exception("%s failed", self.model.name)
                 self._fail(client, None, error)
         for client, wanted in left.items():
-            client.failed(wanted, ModelError(f"the model {self.model.name!r} was unloaded: load it again"))
+            client.failed(wanted, self._unloaded())
 
     def _next_client(self) -> Client | None:
         """Return the client that was served longest ago of those that wait; forget those that do not."""

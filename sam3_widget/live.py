@@ -312,8 +312,7 @@ class LiveDocument:
 
     def _silhouette(self, instance: InstanceState, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Return the mask of an instance, ``(h, w)`` bool, sampled at the pixels' centres."""
-        mask = self.mask(instance)
-        return mask.sampled(*size)
+        return self.mask(instance).sampled(*size)
 
     def _schedule(self) -> None:
         self.engine.want(self, _pending(self.state))

@@ -155,8 +155,7 @@ def _without(state: State, concept_id: int) -> State:
         if instance.touched:
             state = state.put(replace(instance, concept_id=None, matched=None))
         else:
-            selected = state.selected if state.selected != instance.object_id else None
-            state = replace(state.without(instance.object_id), selected=selected)
+            state = state.without(instance.object_id, hand_on=False)
     return state
 
 

@@ -147,21 +147,22 @@ def _matched(
     overlap[len(ours) :, unwanted] = 0  # a stranger joins only what is shown
     overlap[overlap < SAME] = 0
     overlap[:, ~unwanted] += overlap[:, ~unwanted] > 0  # what is shown comes before what is not
-    for flat in np.argsort(-overlap, axis=None, kind="stable").tolist():
-        row, column = divmod(flat, len(free))
-        if overlap[row, column] == 0:
-            if not overlap.any():
-                break
+    pairs = np.argwhere(overlap)
+    linked_rows, linked_columns = set(), set()
+    for row, column in pairs[np.argsort(-overlap[overlap > 0], kind="stable")].tolist():
+        if row in linked_rows or column in linked_columns:
             continue
-        overlap[row], overlap[:, column] = 0, 0
+        linked_rows.add(row)
+        linked_columns.add(column)
         instance, answer = rows[row], finding.answers[free[column]]
         keeps = instance.labelled or not concept.text or (instance.touched and unwanted[column])
         label = instance.label if keeps else concept.text
         linked = replace(instance, matched=answer, concept_id=concept.concept_id, label=label)
         linked = linked if instance.touched else replace(linked, found=answer)
-        away = tuple(linked if i is instance else i for i in state.concept_of(concept.concept_id).away)
         if instance in concept.away:
-            state = state.put_concept(replace(state.concept_of(concept.concept_id), away=away))
+            now = state.concept_of(concept.concept_id)
+            away = tuple(linked if i is instance else i for i in now.away)
+            state = state.put_concept(replace(now, away=away))
         else:
             state = state.put(linked).named(label)
     return state
@@ -193,8 +194,7 @@ def _only(state: State, concept: ConceptState, answers: set[Answer]) -> State:
         mine = instance.concept_id == concept.concept_id and not instance.touched
         if mine and instance.matched not in answers:
             away.append(instance)
-            selected = None if state.selected == instance.object_id else state.selected
-            state = replace(state.without(instance.object_id), selected=selected)
+            state = state.without(instance.object_id, hand_on=False)
     now = state.concept_of(concept.concept_id)
     return state.put_concept(replace(now, away=(*now.away, *away))) if away else state
 

@@ -292,11 +292,11 @@ class State:
         swapped = tuple(instance if i.object_id == instance.object_id else i for i in self.instances)
         return replace(self, instances=swapped)
 
-    def without(self, object_id: int) -> State:
-        """Return the state without this instance; a neighbour takes over its selection."""
+    def without(self, object_id: int, *, hand_on: bool = True) -> State:
+        """Return the state without this instance; a neighbour takes over its selection, or (``hand_on``) nobody."""
         index = self.instances.index(self.instance(object_id))
         rest = self.instances[:index] + self.instances[index + 1 :]
         selected = self.selected
         if selected == object_id:
-            selected = rest[min(index, len(rest) - 1)].object_id if rest else None
+            selected = rest[min(index, len(rest) - 1)].object_id if rest and hand_on else None
         return replace(self, instances=rest, selected=selected)

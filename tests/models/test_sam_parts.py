@@ -10,15 +10,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image as PILImage
 from skimage import data
 from torch import nn
 
+from sam3_widget.core.image import Image
 from sam3_widget.errors import CancelledError, ModelError
 from sam3_widget.models.sam.family import MEAN, STD
 from sam3_widget.models.sam.preprocess import HALF, Preprocess, read_channels
 from sam3_widget.models.sam.runtime import choose_runtime, follow, place
-from sam3_widget.models.sam.store import EmbeddingStore, fingerprint, image_key
+from sam3_widget.models.sam.store import EmbeddingStore, fingerprint
 from sam3_widget.models.sam3.roi_align import roi_align
 from tests.models.make_goldens import BINS, GOLDENS, PICTURES, SIDE, regions
 from tests.models.reference import naive_roi_align
@@ -108,7 +109,7 @@ def test_follow_cancelled_leaves_no_hook():
 def test_preprocess_is_within_a_grey_level_of_pillow(size):
     image = noise(*size)
     ours = (Preprocess(28)([image])[0] * 127.5 + 127.5).permute(1, 2, 0).numpy()
-    theirs = np.asarray(Image.fromarray(image).resize((28, 28), Image.Resampling.BILINEAR), np.float32)
+    theirs = np.asarray(PILImage.fromarray(image).resize((28, 28), PILImage.Resampling.BILINEAR), np.float32)
     np.testing.assert_allclose(ours, theirs, atol=1.001)
     assert np.abs(ours - theirs).mean() < 0.1
 
@@ -262,7 +263,7 @@ def test_roi_align_no_boxes_is_empty():
     assert roi_align(torch.zeros(2, 4, 5, 5), torch.zeros(2, 0, 4), 7).shape == (2, 0, 4, 7, 7)
 
 
-KEY = image_key(data.coffee())
+KEY = Image(data.coffee()).key
 ENCODED = torch.linspace(-3, 3, 12).view(4, 3)
 
 
@@ -351,9 +352,9 @@ def test_image_key_tells_content_and_shape():
     image = noise(6, 4)
     changed = image.copy()
     changed[5, 3, 2] ^= 1
-    keys = {image_key(i) for i in (image, changed, image.reshape(4, 6, 3), image[:, ::-1])}
+    keys = {Image(i).key for i in (image, changed, image.reshape(4, 6, 3), image[:, ::-1])}
     assert len(keys) == 4
-    assert image_key(image.copy(order="F")) == image_key(image)
+    assert Image(image.copy(order="F")).key == Image(image).key
 
 
 def test_fingerprint_tells_weights_and_settings():

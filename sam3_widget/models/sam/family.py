@@ -20,7 +20,7 @@ from sam3_widget.models.sam.network import KINDS, Maps, Network
 from sam3_widget.models.sam.padding import covered, crop, pad
 from sam3_widget.models.sam.preprocess import Channels, Preprocess, read_channels
 from sam3_widget.models.sam.runtime import choose_runtime
-from sam3_widget.models.sam.store import EmbeddingStore, fingerprint, image_key
+from sam3_widget.models.sam.store import EmbeddingStore, fingerprint, remembered
 from sam3_widget.models.weights.checkpoint import FAMILIES, model_type, require, unimportable
 from sam3_widget.models.weights.files import read_json
 from sam3_widget.models.weights.pretrained import load_whole
@@ -154,20 +154,16 @@ class SamFamily(Model):
 
     def encode_many(self, images: Sequence[NDArray[np.uint8]], progress: Progress = no_progress) -> list[Embedding]:
         """Encode several images, of whatever sizes, in one pass of the encoder."""
-        keys = [image_key(image) if self._store else "" for image in images]
-        encoded = [self._store.load(key) if self._store else None for key in keys]
-        fresh = [index for index, known in enumerate(encoded) if known is None]
-        with self._runtime.running():
-            if fresh:
-                maps = self._network.encode(self._preprocess([images[index] for index in fresh]), progress)
-                for index, *parts in zip(fresh, *maps, strict=True):
-                    state = torch.cat([part.flatten() for part in parts])
-                    encoded[index] = self._store.save(keys[index], state) if self._store else state
+
+        def encode(fresh: list[NDArray[np.uint8]]) -> list[torch.Tensor]:
+            maps = self._network.encode(self._preprocess(fresh), progress) if fresh else ()
             progress(1.0)
+            return [torch.cat([part.flatten() for part in parts]) for parts in zip(*maps, strict=True)]
+
+        with self._runtime.running():
             return [
                 FamilyEmbedding(image.shape[0], image.shape[1], self._unpack(state))
-                for image, state in zip(images, encoded, strict=True)
-                if state is not None
+                for image, state in zip(images, remembered(self._store, images, encode), strict=True)
             ]
 
     def refine(

@@ -13,8 +13,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from sam3_widget.core.image import Image
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -101,11 +103,29 @@ def _write(file: Path, content: bytes) -> None:
         raise
 
 
-def image_key(image: NDArray[np.uint8]) -> str:
-    """Return a name for an image that depends on its pixels and its size alone."""
-    content = hashlib.sha256(repr(image.shape).encode())
-    content.update(image.tobytes())
-    return content.hexdigest()[:32]
+def remembered(
+    store: EmbeddingStore | None,
+    images: Sequence[NDArray[np.uint8]],
+    encode: Callable[[list[NDArray[np.uint8]]], Iterable[torch.Tensor]],
+) -> list[torch.Tensor]:
+    """Return the outputs of images, of which only those that the store does not hold are encoded, all at once.
+
+    Parameters
+    ----------
+    store : EmbeddingStore or None
+    images : sequence of (H, W, 3) uint8
+    encode : callable
+        Returns an output for each image; it is called with an empty list where there is nothing to encode.
+    """
+    if store is None:
+        return list(encode(list(images)))
+    keys = [Image(image).key for image in images]
+    known = {key: store.load(key) for key in keys}
+    fresh = {key: image for key, image in zip(keys, images, strict=True) if known[key] is None}
+    made = zip(fresh, encode(list(fresh.values())), strict=True)
+    outputs = {key: output for key, output in known.items() if output is not None}
+    outputs |= {key: store.save(key, output) for key, output in made}
+    return [outputs[key] for key in keys]
 
 
 def fingerprint(weights: Iterable[torch.Tensor], *settings: object) -> str:

@@ -15,7 +15,7 @@ from sam3_widget.models.known import CAPABILITIES
 from sam3_widget.models.sam.clicks import batch_clicks, to_candidates
 from sam3_widget.models.sam.preprocess import HALF, Preprocess, read_channels
 from sam3_widget.models.sam.runtime import choose_runtime, follow, place
-from sam3_widget.models.sam.store import EmbeddingStore, fingerprint, image_key
+from sam3_widget.models.sam.store import EmbeddingStore, fingerprint, remembered
 from sam3_widget.models.sam3.detector import Detector
 from sam3_widget.models.sam3.loading import load_sam3
 from sam3_widget.models.sam3.tracker import Tracker, exact_parts
@@ -160,22 +160,20 @@ class Sam3(Model):
 
     def encode_many(self, images: Sequence[NDArray[np.uint8]], progress: Progress = no_progress) -> list[Embedding]:
         """Encode several images, of whatever sizes, in one pass of the encoder."""
-        keys = [image_key(image) if self._store else "" for image in images]
-        encoded = [self._store.load(key) if self._store else None for key in keys]
-        fresh = [index for index, known in enumerate(encoded) if known is None]
-        with self._runtime.running():
-            if fresh:
-                pixels = self._preprocess([images[index] for index in fresh]).to(self._runtime.device)
-                with follow(list(self._encoder.layers), progress):
-                    states = self._encoder(pixels.to(self._runtime.dtype)).last_hidden_state
-                for index, state in zip(fresh, states, strict=True):
-                    encoded[index] = self._store.save(keys[index], state) if self._store else state.clone()
-            else:
+
+        def encode(fresh: list[NDArray[np.uint8]]) -> list[torch.Tensor]:
+            if not fresh:
                 progress(1.0)
+                return []
+            pixels = self._preprocess(fresh).to(self._runtime.device, self._runtime.dtype)
+            with follow(list(self._encoder.layers), progress):
+                states = self._encoder(pixels).last_hidden_state
+            return [state.clone() for state in states]  # one can be let go without the others
+
+        with self._runtime.running():
             return [
                 Sam3Embedding(image.shape[0], image.shape[1], state.to(self._runtime.device, self._runtime.dtype))
-                for image, state in zip(images, encoded, strict=True)
-                if state is not None
+                for image, state in zip(images, remembered(self._store, images, encode), strict=True)
             ]
 
     def refine(
