@@ -216,7 +216,7 @@ def _recipe(name: str, checkpoint: Checkpoint, options: _Options) -> tuple[Hasha
 
 
 def _make_builtin() -> Model:
-    from sam3_widget.models.builtin import BuiltinModel  # noqa: PLC0415 - OpenCV loads with it
+    from sam3_widget.models.builtin import BuiltinModel  # noqa: PLC0415 - torch loads with it
 
     return BuiltinModel()
 

@@ -8,7 +8,7 @@ from sam3_widget.models.base import Capabilities
 
 _CLICKS = Capabilities(points=True, boxes=True, mask_prompt=True)
 CAPABILITIES = {
-    "builtin": _CLICKS,
+    "builtin": Capabilities(points=True, boxes=True, mask_prompt=True, exemplars=True),
     "sam3": Capabilities(points=True, boxes=True, mask_prompt=True, text=True, exemplars=True),
     "sam2": _CLICKS,
     "sam_hq": _CLICKS,

@@ -135,7 +135,7 @@ def _of_builtin() -> ModelInfo:
         CAPABILITIES["builtin"],
         on_disk=True,
         path=path,
-        size=(path / "weights.npz").stat().st_size,
+        size=(path / "weights.safetensors").stat().st_size,
         licence=APACHE,
         usable=True,
         note="",

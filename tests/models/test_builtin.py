@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors import safe_open
+from skimage import data
 
-from sam3_widget.models.base import Embedding, InstancePrompts, no_progress
+from sam3_widget.errors import UnsupportedError
+from sam3_widget.models.base import ConceptPrompts, Detections, Embedding, InstancePrompts
 from sam3_widget.models.builtin import BuiltinModel
-from sam3_widget.models.builtin.geometry import bound_by_box, obey_clicks, to_grid
-from sam3_widget.models.builtin.regions import WORK_AREA, build_regions
+from sam3_widget.models.builtin.exemplars import tiles
+from sam3_widget.models.builtin.geometry import bound_by_box, keep_settled, obey_clicks, to_grid
+from sam3_widget.models.builtin.guide import Guide
+from sam3_widget.models.builtin.model import WEIGHTS
+from sam3_widget.models.builtin.network import STRIDE
+from sam3_widget.models.builtin.runtime import INPUT_AREA, PICTURE_AREA, input_size, reduce
 
 Mask = NDArray[np.bool_]
+ROOT = Path(__file__).parents[2]
 
 
 def scene() -> tuple[NDArray[np.uint8], Mask]:
@@ -79,13 +91,14 @@ def test_refine_threshold_changes_the_mask_gradually() -> None:
 
 
 def test_refine_candidates_are_distinct() -> None:
-    image, disc = scene()
-    model = BuiltinModel()
-    masks = [
-        mask_of(logits, disc.shape) for logits in model.refine(model.encode(image), click((180, 140, True))).logits
-    ]
-    overlaps = [iou(masks[i], masks[j]) for i in range(len(masks)) for j in range(i)]
-    assert all(overlap < 0.95 for overlap in overlaps)
+    image, _ = scene()
+    coffee = data.coffee()
+    for picture, at in ((image, (180, 140)), (coffee, (300, 200)), (coffee, (330, 120))):
+        model = BuiltinModel()
+        answer = model.refine(model.encode(picture), click((*at, True)))
+        masks = [mask_of(logits, picture.shape[:2]) for logits in answer.logits]
+        assert len(masks) > 1 or picture is image
+        assert all(iou(masks[i], masks[j]) < 0.95 for i in range(len(masks)) for j in range(i))
 
 
 def test_refine_only_negative_click_gives_an_empty_mask() -> None:
@@ -104,7 +117,7 @@ def test_refine_agreeing_click_changes_nothing() -> None:
     np.testing.assert_array_equal(second > 0, first > 0)
 
 
-def test_refine_score_after_a_correction_is_measured() -> None:
+def test_refine_score_tells_a_good_mask_from_a_bad_one() -> None:
     image, disc = scene()
     model = BuiltinModel()
     embedding = model.encode(image)
@@ -143,13 +156,177 @@ def test_refine_foreign_embedding_raises() -> None:
         BuiltinModel().refine(Embedding(4, 4, 0), click((1, 1, True)))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (5, 8), (300, 400), (900, 2000)])
-def test_build_regions_labels_are_dense_and_bounded(size: tuple[int, int]) -> None:
-    image = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
-    regions = build_regions(image, no_progress)
-    assert regions.labels.size <= WORK_AREA * 1.02
-    assert set(np.unique(regions.labels)) == set(range(regions.count))
-    assert regions.area.sum() == regions.labels.size
+def test_weights_are_small_and_in_half_precision() -> None:
+    assert WEIGHTS.stat().st_size <= 12_000_000
+    with safe_open(WEIGHTS, "np") as tensors:
+        assert {tensors.get_tensor(name).dtype for name in tensors.keys()} == {np.dtype(np.float16)}  # noqa: SIM118
+
+
+def test_refine_in_another_process_gives_the_same_mask() -> None:
+    program = """
+import sys, numpy as np
+from tests.models.test_builtin import click, scene
+from sam3_widget.models.builtin import BuiltinModel
+model = BuiltinModel()
+sys.stdout.buffer.write(model.refine(model.encode(scene()[0]), click((180, 140, True))).logits.tobytes())
+"""
+    once, again = (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, cwd=ROOT).stdout
+        for _ in range(2)
+    )
+    assert len(once) > 0
+    assert once == again
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 8), (300, 400), (900, 2000), (20, 3000), (2, 200_000)])
+def test_input_and_picture_sizes_are_bounded(size: tuple[int, int]) -> None:
+    rows, columns = input_size(*size)
+    assert (rows % STRIDE, columns % STRIDE) == (0, 0)
+    assert rows * columns <= 1.25 * INPUT_AREA
+    picture = reduce(np.zeros((*size, 3), np.uint8))
+    assert picture.shape[0] * picture.shape[1] <= 1.01 * PICTURE_AREA
+
+
+def test_sharpen_puts_the_contour_on_the_edge_of_the_picture() -> None:
+    picture = np.full((600, 800, 3), 60, np.uint8)
+    truth = cv2.ellipse(np.zeros((600, 800), np.uint8), (410, 290), (171, 133), 20, 0, 360, 1, -1) > 0
+    picture[truth] = (200, 160, 90)
+    coarse = cv2.resize(cv2.GaussianBlur(truth.astype(np.float32), (0, 0), 12), (200, 150)) * 8 - 4
+    blurred = cv2.resize(coarse, (800, 600)) > 0
+    sharp = Guide(picture, (150, 200)).sharpen(coarse) > 0
+    assert iou(sharp, truth) > max(0.985, iou(blurred, truth))
+
+
+def test_refine_follows_edges_on_twelve_megapixels() -> None:
+    image = np.full((3000, 4000, 3), (90, 120, 80), np.uint8)
+    truth = cv2.ellipse(np.zeros((3000, 4000), np.uint8), (2100, 1450), (900, 640), 15, 0, 360, 1, -1) > 0
+    image[truth] = (190, 70, 50)
+    model = BuiltinModel()
+    answer = model.refine(model.encode(image), click((2100, 1450, True)))
+    wrong = mask_of(answer.logits[0], truth.shape) ^ truth
+    # Not further from the true edge than 8 of 4000 pixels.
+    edge = cv2.morphologyEx(truth.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((17, 17), np.uint8)) > 0
+    assert np.count_nonzero(wrong & ~edge) < 0.002 * np.count_nonzero(truth)
+
+
+def test_keep_settled_keeps_what_no_click_touches() -> None:
+    before = np.full((40, 60), -6.0, np.float32)
+    before[5:15, 5:15] = 6.0
+    new = np.full((40, 60), -6.0, np.float32)
+    new[20:35, 40:55] = 5.0  # asked for by the click; that the square is gone is not
+    kept = keep_settled(new, before, np.array([(47, 27)], np.float32), np.array([True]), (40, 60))
+    np.testing.assert_array_equal(kept > 0, (before > 0) | (new > 0))
+    unsure = before / 6
+    loose = keep_settled(new, unsure, np.array([(47, 27)], np.float32), np.array([True]), (40, 60))
+    np.testing.assert_array_equal(loose, new)
+
+
+def find(image: NDArray[np.uint8], *boxes: tuple[float, float, float, float, bool]) -> Detections:
+    """Return what one model finds for exemplars (x1, y1, x2, y2, positive)."""
+    model = BuiltinModel()
+    concept = ConceptPrompts(
+        "", np.array([box[:4] for box in boxes], np.float32), np.array([box[4] for box in boxes], np.bool_)
+    )
+    return model.detect(model.encode(image), concept)
+
+
+def test_detect_finds_the_coins() -> None:
+    coins = np.dstack([data.coins()] * 3)
+    found = find(coins, (178, 103, 228, 146, True))
+    masks = [mask_of(logits, coins.shape[:2]) for logits in found.logits[found.scores >= 0.5]]
+    assert 22 <= len(masks) <= 26
+    assert all(500 < np.count_nonzero(mask) < 5000 for mask in masks)
+
+
+def discs_and_squares() -> tuple[NDArray[np.uint8], list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return red discs and blue squares on a grey ground, and the middles of each."""
+    rng = np.random.default_rng(2)
+    image = np.clip(rng.normal(128, 6, (360, 480, 3)), 0, 255).astype(np.uint8)
+    discs, squares = [], []
+    for n, (x, y) in enumerate((x, y) for y in (60, 180, 300) for x in (60, 180, 300, 420)):
+        if n % 2:
+            cv2.rectangle(image, (x - 24, y - 24), (x + 24, y + 24), (40, 60, 190), -1)
+            squares.append((x, y))
+        else:
+            cv2.circle(image, (x, y), 28, (200, 40, 30), -1)
+            discs.append((x, y))
+    return image, discs, squares
+
+
+def hits(found: Detections, middles: list[tuple[int, int]], size: tuple[int, int]) -> int:
+    """Return in how many of the middles something was found."""
+    masks = [mask_of(logits, size) for logits in found.logits[found.scores >= 0.5]]
+    return sum(any(mask[y, x] for mask in masks) for x, y in middles)
+
+
+def test_detect_negative_exemplar_takes_lookalikes_out() -> None:
+    image, discs, squares = discs_and_squares()
+    size = (image.shape[0], image.shape[1])
+    (x, y), (a, b) = discs[0], squares[0]
+    right, wrong = (x - 30, y - 30, x + 30, y + 30, True), (a - 26, b - 26, a + 26, b + 26)
+    both = find(image, right, (*wrong, True))
+    assert hits(both, discs, size) == len(discs)
+    assert hits(both, squares, size) == len(squares)
+    without = find(image, right, (*wrong, False))
+    assert hits(without, discs, size) == len(discs)
+    assert hits(without, squares, size) == 0
+
+
+@pytest.mark.parametrize("box", [(0, 0, 480, 360), (479, 100, 480, 104), (-20, -20, 5, 5), (100, 100, 100.2, 100.2)])
+def test_detect_any_box_is_an_exemplar(box: tuple[float, float, float, float]) -> None:
+    image, _, _ = discs_and_squares()
+    found = find(image, (*box, True))
+    assert np.isfinite(found.scores).all()
+    assert np.isfinite(found.logits).all()
+
+
+def test_detect_boxes_are_around_the_masks() -> None:
+    image, discs, _ = discs_and_squares()
+    x, y = discs[0]
+    found = find(image, (x - 30, y - 30, x + 30, y + 30, True))
+    assert len(found.boxes) >= len(discs)
+    for box, logits in zip(found.boxes, found.logits, strict=True):
+        rows, columns = np.nonzero(mask_of(logits, (image.shape[0], image.shape[1])))
+        np.testing.assert_allclose(box, (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1), atol=4)
+
+
+def test_detect_small_things_are_looked_at_enlarged() -> None:
+    assert tiles(400, 600, 60, 1.0) == [(0, 0, 600, 400)]
+    parts = tiles(400, 600, 12, 1.0)
+    assert len(parts) > 4
+    covered = np.zeros((400, 600), np.bool_)
+    for x1, y1, x2, y2 in parts:
+        assert 0 <= x1 < x2 <= 600
+        assert 0 <= y1 < y2 <= 400
+        covered[y1:y2, x1:x2] = True
+    assert covered.all()
+    assert len(tiles(4000, 4000, 3, 0.1)) <= 25
+
+
+def test_detect_keeps_enlarged_views_until_trimmed() -> None:
+    image = np.full((300, 400, 3), 60, np.uint8)
+    for x in range(20, 400, 40):
+        cv2.circle(image, (x, 150), 6, (220, 200, 60), -1)
+    model = BuiltinModel()
+    embedding = model.encode(image)
+    asked = ConceptPrompts("", np.array([(13, 143, 27, 157)], np.float32), np.array([True]))
+    model.refine(embedding, click((20, 150, True)))
+    before = embedding.nbytes
+    first = model.detect(embedding, asked)
+    assert embedding.nbytes > before
+    embedding.trim()
+    assert embedding.nbytes <= before
+    np.testing.assert_array_equal(model.detect(embedding, asked).scores, first.scores)
+    assert len(first.scores) >= 8
+    held = embedding.nbytes
+    model.detect(embedding, ConceptPrompts("", np.array([(14, 144, 26, 156)], np.float32), np.array([True])))
+    assert embedding.nbytes < 1.3 * held
+
+
+def test_detect_text_raises_and_says_what_has_it() -> None:
+    model = BuiltinModel()
+    with pytest.raises(UnsupportedError, match=r"does not take text; draw a box .* or load a model like SAM 3"):
+        model.detect(model.encode(scene()[0]), ConceptPrompts("disc"))
 
 
 @pytest.mark.parametrize(

@@ -322,7 +322,7 @@ def test_capabilities_are_those_of_the_models():
 # What is not installed
 
 
-@pytest.mark.parametrize("missing", ["torch", "transformers", "huggingface_hub"])
+@pytest.mark.parametrize("missing", ["transformers", "huggingface_hub"])
 def test_without_an_extra_all_but_builtin_say_what_to_install(missing):
     code = f"""
 import sys

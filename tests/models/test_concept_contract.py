@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from sam3_widget.errors import CancelledError, InvalidPromptError
+from sam3_widget.errors import CancelledError, InvalidPromptError, UnsupportedError
 from tests.models.scenes import concept, picture, prompts
 from tests.models.test_contract import assert_valid, embedding_of, model_of
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sam3_widget.models.base import ConceptPrompts, Detections
 
-pytestmark = pytest.mark.parametrize("name", ["tiny-sam3"])
+pytestmark = pytest.mark.parametrize("name", ["tiny-sam3", "builtin"])
 
 
 def assert_detected(found: Detections, image: NDArray[np.uint8]) -> None:
@@ -37,16 +37,25 @@ def assert_detected(found: Detections, image: NDArray[np.uint8]) -> None:
     assert (found.boxes[:, :2] <= found.boxes[:, 2:]).all()
 
 
-CONCEPTS = {
-    "text": concept("red disc"),
+EXEMPLARS = {
     "exemplar": concept("", (30, 30, 130, 130, True)),
+    "two": concept("", (30, 30, 130, 130, True), (190, 40, 270, 130, True)),
+    "both signs": concept("", (30, 30, 130, 130, True), (120, 150, 200, 220, False)),
+}
+TEXTS = {
+    "text": concept("red disc"),
     "text and exemplars": concept("disc", (30, 30, 130, 130, True), (120, 150, 200, 220, False)),
 }
+CONCEPTS = EXEMPLARS | TEXTS
 
 
-@pytest.mark.parametrize("asked", CONCEPTS.values(), ids=CONCEPTS)
-def test_detect_answer_is_valid_and_the_same_again(name: str, asked: ConceptPrompts) -> None:
-    model, embedding = model_of(name), embedding_of(name, "shapes")
+@pytest.mark.parametrize("which", CONCEPTS)
+def test_detect_answer_is_valid_and_the_same_again(name: str, which: str) -> None:
+    model, embedding, asked = model_of(name), embedding_of(name, "shapes"), CONCEPTS[which]
+    if which in TEXTS and not model.capabilities.text:
+        with pytest.raises(UnsupportedError, match="does not take text"):
+            model.detect(embedding, asked)
+        return
     first, again = (model.detect(embedding, asked) for _ in range(2))
     assert_detected(first, picture("shapes"))
     np.testing.assert_allclose(first.logits, again.logits, atol=1e-3)
@@ -54,7 +63,7 @@ def test_detect_answer_is_valid_and_the_same_again(name: str, asked: ConceptProm
 
 
 def test_detect_many_equals_detect_of_each(name: str) -> None:
-    model, asked = model_of(name), list(CONCEPTS.values())
+    model, asked = model_of(name), list(EXEMPLARS.values())
     embeddings = [embedding_of(name, which) for which in ("shapes", "chelsea", "coffee")]
     fractions: list[float] = []
     for embedding, one, found in zip(
@@ -68,7 +77,7 @@ def test_detect_many_equals_detect_of_each(name: str) -> None:
 
 def test_detect_refines_from_its_logits(name: str) -> None:
     model, embedding = model_of(name), embedding_of(name, "shapes")
-    logits = model.detect(embedding, concept("disc")).logits[0]
+    logits = model.detect(embedding, EXEMPLARS["exemplar"]).logits[0]
     assert_valid(model.refine(embedding, prompts((80, 80, True)), logits), prompts((80, 80, True)), logits)
 
 
@@ -82,7 +91,7 @@ def test_detect_nothing_meant_raises(name: str, asked: ConceptPrompts) -> None:
 def test_detect_reports_progress_and_can_be_cancelled(name: str) -> None:
     model, embedding = model_of(name), embedding_of(name, "shapes")
     fractions: list[float] = []
-    expected = model.detect(embedding, concept("disc"), fractions.append)
+    expected = model.detect(embedding, EXEMPLARS["exemplar"], fractions.append)
     assert fractions == sorted(fractions)
     assert len(fractions) > 2
     assert fractions[-1] == 1
@@ -92,5 +101,5 @@ def test_detect_reports_progress_and_can_be_cancelled(name: str) -> None:
             raise CancelledError
 
     with pytest.raises(CancelledError):
-        model.detect(embedding, concept("square"), cancel)
-    np.testing.assert_allclose(model.detect(embedding, concept("disc")).scores, expected.scores, atol=1e-4)
+        model.detect(embedding, EXEMPLARS["two"], cancel)
+    np.testing.assert_allclose(model.detect(embedding, EXEMPLARS["exemplar"]).scores, expected.scores, atol=1e-4)

@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from benchmarks.clicks import split
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-SHARES = {"various": 0.46, "ccp1004": 0.24, "feralcat": 0.22, "dsb2018": 0.08}
+SHARES = {"various": 0.46, "ccp1004": 0.25, "feralcat": 0.24, "dsb2018": 0.05}
 """Training sets, and how often a picture is drawn from each. Nothing else is ever read."""
-LIST_SEED, LEFT_OUT = 7, 60
-"""The head of each shuffled list is the development set, which is never learnt from."""
 LONGEST = 448
 """Longest side in memory, in pixels."""
-SMALLEST = 48
-"""Pixels of an instance below which it is no target."""
 CELLS_SIDE = 640
 """Microscopy is kept larger: its objects are small."""
 
@@ -46,22 +44,6 @@ class Picture:
     image: NDArray[np.uint8]
     ids: NDArray[np.int32]
     wholes: NDArray[np.int32]
-
-
-def find_pairs(data: Path) -> list[tuple[Path, Path]]:
-    """Return every (image, mask) below ``data``: files of one stem in sibling folders ``images`` and ``masks``."""
-    pairs = []
-    for folder in sorted(path for path in [data, *data.rglob("*")] if (path / "masks").is_dir()):
-        images = {path.stem: path for path in sorted((folder / "images").iterdir())}
-        pairs += [(images[mask.stem], mask) for mask in sorted((folder / "masks").iterdir()) if mask.stem in images]
-    return pairs
-
-
-def split(data: Path, name: str, *, development: bool) -> list[tuple[Path, Path]]:
-    """Return the pairs of one set that are for learning, or those that are left out to measure on."""
-    pairs = find_pairs(data / name)
-    order = np.random.default_rng(LIST_SEED).permutation(len(pairs))
-    return [pairs[index] for index in (order[:LEFT_OUT] if development else order[LEFT_OUT:])]
 
 
 def read_picture(name: str, image_path: Path, mask_path: Path) -> Picture:
@@ -96,7 +78,7 @@ def separate(categories: NDArray[np.int32]) -> NDArray[np.int32]:
 
 def read_set(data: Path, name: str, *, development: bool = False, workers: int = 2) -> list[Picture]:
     """Read a whole set, in an order that does not depend on the machine."""
-    pairs = split(data, name, development=development)
+    pairs = split(data / name, development=development)
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda pair: read_picture(name, *pair), pairs))
 

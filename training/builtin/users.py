@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from benchmarks.clicks import largest_region
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -24,10 +26,10 @@ def depth(region: Mask) -> NDArray[np.float32]:
     return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1], np.float32)
 
 
-def click_in(region: Mask, rng: np.random.Generator, *, exact: bool = False) -> tuple[float, float]:
+def click_in(region: Mask, rng: np.random.Generator) -> tuple[float, float]:
     """Return ``(x, y)`` of a click in a region: at its middle, well inside, or anywhere, as people do."""
     inside = depth(region)
-    kind = 0.0 if exact else rng.random()
+    kind = rng.random()
     if kind < CENTRED:
         y, x = np.unravel_index(int(inside.argmax()), inside.shape)
         return float(x) + 0.5, float(y) + 0.5
@@ -37,17 +39,9 @@ def click_in(region: Mask, rng: np.random.Generator, *, exact: bool = False) -> 
     return float(x) + float(rng.random()), float(y) + float(rng.random())
 
 
-def largest_component(errors: Mask) -> Mask:
-    """Return the largest connected component."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(errors.astype(np.uint8), connectivity=4)
-    if count == 1:
-        return np.zeros(errors.shape, np.bool_)
-    return np.asarray(labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax()))
-
-
 def correct(mask: Mask, truth: Mask, rng: np.random.Generator) -> tuple[float, float, bool]:
     """Return ``(x, y)`` and label of a click on the largest error; inside the object where nothing is wrong."""
-    missed, wrong = largest_component(truth & ~mask), largest_component(mask & ~truth)
+    missed, wrong = largest_region(truth & ~mask), largest_region(mask & ~truth)
     positive = bool(missed.sum() >= wrong.sum())
     region = missed if positive else wrong
     if not region.any():
@@ -61,7 +55,9 @@ def draw_box(truth: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
     jitter = rng.normal(0, BOX_JITTER * (2.5 if rng.random() < 0.15 else 1.0), 4) * (width, height, width, height)
     jitter += rng.normal(0, 0.7, 4)
     # People leave some air around a thing rather than cut it.
-    box = np.array([x, y, x + width, y + height]) + np.abs(jitter) * np.where(rng.random(4) < 0.75, [-1, -1, 1, 1], [1, 1, -1, -1])
+    box = np.array([x, y, x + width, y + height]) + np.abs(jitter) * np.where(
+        rng.random(4) < 0.75, [-1, -1, 1, 1], [1, 1, -1, -1]
+    )
     box = np.clip(box, 0, [truth.shape[1], truth.shape[0]] * 2)
     if box[2] - box[0] < 2 or box[3] - box[1] < 2:
         box = np.array([x, y, x + width, y + height], np.float64)

@@ -1,4 +1,4 @@
-"""The built-in model: classical, deterministic, and ready without a download."""
+"""The built-in model: a small network whose weights ship with the package."""
 
 from sam3_widget.models.builtin.model import BuiltinModel
 

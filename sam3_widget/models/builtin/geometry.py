@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -17,6 +18,12 @@ MARGIN = 1.0
 """How far on its side of zero a click ends up."""
 NEGLIGIBLE = 1e-4
 """A bilinear weight this small cannot change a sign, but the cell behind it could belong to another click."""
+SURE = 3.0
+"""Mean magnitude of the logits of a region from which it is settled."""
+REACH = 6
+"""Cells within which a click belongs to a region."""
+BUMP = 2.5
+"""Standard deviation of what a disobeyed click adds, in cells."""
 BOX_SLOPE = 4.0
 """Fall of the logits across a box's edge, per cell of the grid."""
 
@@ -128,3 +135,66 @@ def _side_ramps(low: float, high: float, pixels: int, cells: int) -> NDArray[np.
     if high < pixels - HALF and high * scale > cells - HALF:
         ramps[-1] = min(ramps[-1], -1e-3)
     return np.asarray(ramps)
+
+
+def nudge(
+    logits: NDArray[np.float32],
+    points: NDArray[np.float32],
+    labels: NDArray[np.bool_],
+    size: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Return logits with a smooth bump under each click that they disobey, so that no lone pixel has to obey it.
+
+    Parameters
+    ----------
+    logits : (h, w) float32
+    points, labels : (P, 2) float32, (P,) bool
+        In pixels of the image, oldest first.
+    size : (height, width)
+        Of the image.
+    """
+    result = logits.copy()
+    rows, columns = np.indices(logits.shape)
+    for (x, y), label in zip(to_grid(points, size, logits.shape), labels, strict=True):
+        sign = 1.0 if label else -1.0
+        lacking = MARGIN - sign * float(result[round(y), round(x)])
+        if lacking > 0:
+            bump = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * BUMP**2))
+            result += (sign * lacking * bump).astype(np.float32)
+    return result
+
+
+def keep_settled(
+    logits: NDArray[np.float32],
+    previous: NDArray[np.float32],
+    points: NDArray[np.float32],
+    labels: NDArray[np.bool_],
+    size: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Return logits whose mask differs from a settled earlier one only where a click asked for it.
+
+    A region that changes sides stays changed if it is at a click that the earlier mask contradicts, or if the earlier
+    logits were not sure about it; otherwise it gets them back. A contradicting click that no change is near has been
+    answered in some other way, and then all changes stay.
+
+    Parameters
+    ----------
+    logits, previous : (h, w) float32
+    points, labels : (P, 2) float32, (P,) bool
+        In pixels of the image.
+    size : (height, width)
+        Of the image.
+    """
+    changed = ((logits > 0) != (previous > 0)).astype(np.uint8)
+    count, regions = cv2.connectedComponents(changed, connectivity=8)
+    sizes = np.bincount(regions.ravel(), minlength=count)
+    sure = np.bincount(regions.ravel(), np.abs(previous).ravel(), minlength=count) / np.maximum(sizes, 1) > SURE
+    columns, rows = np.rint(to_grid(points, size, logits.shape)).astype(np.intp).T
+    contradicted = (previous[rows, columns] > 0) != labels
+    for row, column in zip(rows[contradicted], columns[contradicted], strict=True):
+        near = regions[max(0, row - REACH) : row + REACH + 1, max(0, column - REACH) : column + REACH + 1]
+        if not near.any():
+            return logits
+        sure[near] = False
+    sure[0] = False
+    return np.where(sure[regions], previous, logits)

@@ -14,11 +14,19 @@ MASKS = 4
 """What the decoder draws: one mask for a clear prompt, then three candidates for an ambiguous one."""
 BINS = 8
 """Levels of each colour channel in the colour histograms."""
-PRIOR_LIMIT = 8.0
-"""Earlier logits are clipped to this magnitude."""
+PRIOR_LIMIT = 4.0
+"""Earlier logits are clipped to this magnitude: a mask from elsewhere is no surer than the network's own."""
 
 # (kernel, stride, expansion, channels, repeats): EfficientNet-Lite0 (Tan and Le, "EfficientNet", ICML 2019).
-_STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3), (5, 2, 6, 192, 4), (3, 1, 6, 320, 1))
+_STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
 _KEPT = (0, 1, 2, 4, 6)
 """Stages whose output is kept: the last of each stride, 2 to 32."""
 
@@ -51,8 +59,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, inputs, H, W)`` to ``(B, outputs, H / stride, W / stride)``."""
-        y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
+        hidden = x if self.expand is None else F.relu6(self.expand(x))
+        y: Tensor = self.project(F.relu6(self.depthwise(hidden)))
         return x + y if self.residual else y
 
 
@@ -108,7 +116,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to the same shape."""
-        return x + self.conv(x)
+        more: Tensor = self.conv(x)
+        return x + more
 
 
 class Attention(nn.Module):
@@ -132,7 +141,8 @@ class Attention(nn.Module):
         seen = F.scaled_dot_product_attention(query, key, value).transpose(-1, -2).reshape(x.shape)
         x = x + self.merge(seen.contiguous(memory_format=torch.channels_last))
         hidden = self.widen(x)
-        return x + self.narrow(F.relu(hidden + self.spread(hidden)))
+        more: Tensor = self.narrow(F.relu(hidden + self.spread(hidden)))
+        return x + more
 
 
 @dataclass
@@ -206,13 +216,13 @@ class Encoder(nn.Module):
         self.out2 = ConvNorm(16 + 3, 16)
         self.alike8, self.alike4 = nn.Conv2d(64, 48, 1), nn.Conv2d(32, 24, 1)
 
+    def own_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that are not the backbone's."""
+        return [parameter for name, parameter in self.named_parameters() if not name.startswith("backbone.")]
+
     def forward(self, image: Tensor) -> Features:
         """Encode ``(B, 3, H, W)`` images in -1 to 1; sides are multiples of :data:`STRIDE`."""
         s2, s4, s8, s16, s32 = self.backbone(image)
-        return self.pyramid(image, s2, s4, s8, s16, s32)
-
-    def pyramid(self, image: Tensor, s2: Tensor, s4: Tensor, s8: Tensor, s16: Tensor, s32: Tensor) -> Features:
-        """Return the features that the decoder reads, from those of the backbone."""
         f32 = self.down32(self.in32(s32) + self.scene(s32.mean((2, 3)))[:, :, None, None])
         f16 = self.out16(self.in16(s16) + resize(f32, s16))
         f8 = self.out8(self.in8(s8) + resize(self.to8(f16), s8))
@@ -252,9 +262,9 @@ class Decoder(nn.Module):
             nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(16, MASKS, 3, padding=1)
         )
         self.judge = nn.Sequential(nn.Linear(64 + 64 + 128 + 2, 96), nn.ReLU(), nn.Linear(96, 1))
-        for last in (self.coarse, self.out2[-1]):
-            nn.init.normal_(last.weight, std=0.01)
-            nn.init.constant_(last.bias, -1.0 if last is self.coarse else 0.0)
+        # At first nothing is drawn, so that learning does not begin with undoing noise.
+        nn.init.normal_(self.coarse.weight, std=0.01)
+        self.coarse.bias = nn.Parameter(torch.full((MASKS,), -1.0))
 
     def forward(self, seen: Features, prompts: Prompts, *, sharpen: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """Decode N prompts, each on its own image's features; without ``sharpen`` the coarse logits stand for both.
@@ -286,7 +296,9 @@ class Decoder(nn.Module):
         outside = 1 - inside
         ground = (outside @ places) / (outside.sum(-1, keepdim=True) + 1)
         scene = x16.mean((2, 3))[:, None].expand(-1, MASKS, -1)
-        return self.judge(torch.cat((object_, ground, scene, area.sqrt(), sure.mean(-1, keepdim=True)), -1))[..., 0]
+        facts = torch.cat((object_, ground, scene, area.sqrt(), sure.mean(-1, keepdim=True)), -1)
+        quality: Tensor = self.judge(facts)
+        return quality[..., 0]
 
     def cues(self, seen: Features, prompts: Prompts) -> tuple[Tensor, Tensor, Tensor]:
         """Turn prompts into pictures.
@@ -307,10 +319,11 @@ class Decoder(nn.Module):
 
         with_prior = ~prompts.prior[:, :, :1, :1].isnan()
         prior = torch.where(with_prior, prompts.prior.clamp(-PRIOR_LIMIT, PRIOR_LIMIT), 0.0)
-        box, with_box = inside_boxes(prompts.boxes / 4, height, width)
+        inside, with_box = inside_boxes(prompts.boxes / 4, height, width)
+        box = torch.where(with_box, inside * 2 - 1, 0.0)
 
         # What is surely object and ground as far as is known: the prior, else the box, else the clicks.
-        guess = torch.where(with_prior, prior.sigmoid(), torch.where(with_box, (box > 0).to(prior), discs[1]))
+        guess = torch.where(with_prior, prior.sigmoid(), torch.where(with_box, inside, discs[1]))
         ground = 1 - guess
         clicked4 = likeness_to_points(seen.e4, prompts.points / 4, positive, negative)
         known4 = likeness_to_regions(seen.e4, guess, ground)
@@ -336,13 +349,14 @@ def squared_distances(points: Tensor, height: int, width: int) -> Tensor:
 
 
 def inside_boxes(boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return ``(N, 1, h, w)`` with 1 inside, -1 outside and 0 where there is no box, and which have one."""
-    y = torch.arange(height, device=boxes.device) + 0.5
-    x = torch.arange(width, device=boxes.device) + 0.5
+    """Return which share of each cell is inside, ``(N, 1, h, w)``, and which have a box at all, ``(N, 1, 1, 1)``."""
+    y = torch.arange(height, device=boxes.device)
+    x = torch.arange(width, device=boxes.device)
     x1, y1, x2, y2 = boxes[:, :, None].unbind(1)
-    inside = ((y > y1) & (y < y2))[:, :, None] & ((x > x1) & (x < x2))[:, None, :]
+    across = (torch.minimum(x + 1, x2) - torch.maximum(x, x1)).clamp(min=0)
+    down = (torch.minimum(y + 1, y2) - torch.maximum(y, y1)).clamp(min=0)
     there = ~boxes[:, 0].isnan()[:, None, None, None]
-    return torch.where(there, inside[:, None].to(boxes) * 2 - 1, 0.0), there
+    return torch.where(there, down[:, None, :, None] * across[:, None, None], 0.0), there
 
 
 def at_points(features: Tensor, points: Tensor) -> Tensor:
@@ -391,3 +405,9 @@ class Network(nn.Module):
         super().__init__()
         self.encoder = Encoder()
         self.decoder = Decoder()
+
+    def channels_last(self) -> None:
+        """Lay the weights out as convolutions on a CPU are quickest."""
+        for parameter in self.parameters():
+            if parameter.ndim == 4:  # noqa: PLR2004 - those of convolutions
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

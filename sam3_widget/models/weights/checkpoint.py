@@ -52,7 +52,7 @@ class Checkpoint:
 
 def lacking(family: str) -> str:
     """Return what has to be installed before a model of this family runs: a pip command, or "" where nothing has to."""
-    if not all(map(_importable, ("torch", "transformers", "huggingface_hub"))):
+    if not all(map(_importable, ("transformers", "huggingface_hub"))):
         return EXTRA
     if family == "edgetam" and not all(map(_importable, ("timm", "torchvision"))):
         return TIMM
