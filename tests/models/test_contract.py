@@ -87,8 +87,8 @@ def test_refine_answer_is_valid_and_the_same_again(name: str, question: Instance
 
 
 def test_refine_click_alone_offers_candidates_and_a_correction_one(name: str) -> None:
-    model, embedding = model_of(name), embedding_of(name, "shapes")
-    first = model.refine(embedding, prompts((80, 80, True)))
+    model, embedding = model_of(name), embedding_of(name, "coffee")  # the spoon, the cup, or all of it
+    first = model.refine(embedding, prompts((300, 200, True)))
     assert len(first.scores) > 1
     assert len(model.refine(embedding, prompts((80, 80, True), (10, 10, False)), first.logits[0]).scores) == 1
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from sam3_widget.models.builtin.geometry import LIMIT
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -16,6 +18,8 @@ RADIUS = 2
 """Half the side of the window in which logits are linear in the colours, in coarse cells."""
 EPSILON = 12.0
 """Variance of colours, in Lab units squared, that counts as an edge."""
+SOFT = 0.8
+"""Standard deviation, in pixels, of the blur that leaves even the hardest contour a slope, for a threshold to move on."""
 
 
 class Guide:
@@ -55,7 +59,8 @@ class Guide:
         model = local_mean(np.dstack([slope, offset]))
         fine = np.asarray(cv2.resize(model, self.size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
         fine[..., :3] *= self._fine
-        return np.asarray(cv2.transform(fine, np.ones((1, 4), np.float32)), np.float32).reshape(self.size)
+        sharp = cv2.transform(fine, np.ones((1, 4), np.float32)).reshape(self.size)
+        return np.asarray(cv2.GaussianBlur(np.clip(sharp, -LIMIT, LIMIT), (0, 0), SOFT), np.float32)
 
 
 def fit(picture: Pixels, size: tuple[int, int]) -> Pixels:

@@ -130,7 +130,7 @@ def finish(
 ) -> NDArray[np.float32]:
     """Return the network's logits with the picture's contours, what was settled ``before``, and all promises kept."""
     size = (seen.height, seen.width)
-    sharp = bounded(seen.guide.sharpen(nudge(bounded(logits), prompts.points, prompts.labels, size)))
+    sharp = seen.guide.sharpen(nudge(bounded(logits), prompts.points, prompts.labels, size))
     if before is not None:
         sharp = keep_settled(sharp, before, prompts.points, prompts.labels, size)
     return obeying(sharp, seen, prompts)
