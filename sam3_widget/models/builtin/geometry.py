@@ -174,8 +174,8 @@ def keep_settled(
     """Return logits whose mask differs from a settled earlier one only where a click asked for it.
 
     A region that changes sides stays changed if it is at a click that the earlier mask contradicts, or if the earlier
-    logits were not sure about it; otherwise it gets them back. A contradicting click that no change is near has been
-    answered in some other way, and then all changes stay.
+    logits were not sure about it and it is more than a contour moved by a pixel or two; otherwise it gets them back. A
+    contradicting click that no change is near has been answered in some other way, and then all changes stay.
 
     Parameters
     ----------
@@ -185,10 +185,13 @@ def keep_settled(
     size : (height, width)
         Of the image.
     """
-    changed = ((logits > 0) != (previous > 0)).astype(np.uint8)
-    count, regions = cv2.connectedComponents(changed, connectivity=8)
-    sizes = np.bincount(regions.ravel(), minlength=count)
-    sure = np.bincount(regions.ravel(), np.abs(previous).ravel(), minlength=count) / np.maximum(sizes, 1) > SURE
+    changed = (logits > 0) != (previous > 0)
+    count, regions = cv2.connectedComponents(changed.astype(np.uint8), connectivity=8)
+    thick = cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    region, before = regions[changed], previous[changed]
+    sizes = np.bincount(region, minlength=count)
+    sure = np.bincount(region, np.abs(before), minlength=count) / np.maximum(sizes, 1) > SURE
+    sure |= np.bincount(regions[thick], minlength=count) == 0
     columns, rows = np.rint(to_grid(points, size, logits.shape)).astype(np.intp).T
     contradicted = (previous[rows, columns] > 0) != labels
     for row, column in zip(rows[contradicted], columns[contradicted], strict=True):
@@ -196,5 +199,6 @@ def keep_settled(
         if not near.any():
             return logits
         sure[near] = False
-    sure[0] = False
-    return np.where(sure[regions], previous, logits)
+    result = logits.copy()
+    result[changed] = np.where(sure[region], before, logits[changed])
+    return result

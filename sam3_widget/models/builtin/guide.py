@@ -19,7 +19,7 @@ RADIUS = 2
 EPSILON = 12.0
 """Variance of colours, in Lab units squared, that counts as an edge."""
 SOFT = 0.8
-"""Standard deviation, in pixels, of the blur that leaves even the hardest contour a slope, for a threshold to move on."""
+"""Standard deviation, in pixels, of the blur that gives even the hardest contour a slope for a threshold to move on."""
 
 
 class Guide:
@@ -36,7 +36,7 @@ class Guide:
     def __init__(self, picture: NDArray[np.uint8], coarse: tuple[int, int]) -> None:
         self.size: tuple[int, int] = (picture.shape[0], picture.shape[1])
         lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
-        self._fine = lab
+        self._fine = cv2.split(lab)
         self._coarse = fit(lab, coarse).astype(np.float32)
         self._centre = local_mean(self._coarse)
         products = self._coarse[..., :, None] * self._coarse[..., None, :]
@@ -48,7 +48,7 @@ class Guide:
     @property
     def nbytes(self) -> int:
         """Memory of all arrays."""
-        return self._fine.nbytes + self._coarse.nbytes + self._centre.nbytes + self._inverse.nbytes
+        return sum(array.nbytes for array in (*self._fine, self._coarse, self._centre, self._inverse))
 
     def sharpen(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return coarse ``(h, w)`` logits at the picture's size, with contours on its edges."""
@@ -56,11 +56,15 @@ class Guide:
         joint = local_mean(self._coarse * logits[..., None]) - self._centre * average[..., None]
         slope = np.matmul(self._inverse, joint[..., None])[..., 0]
         offset = average - (slope * self._centre).sum(-1)
-        model = local_mean(np.dstack([slope, offset]))
-        fine = np.asarray(cv2.resize(model, self.size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
-        fine[..., :3] *= self._fine
-        sharp = cv2.transform(fine, np.ones((1, 4), np.float32)).reshape(self.size)
-        return np.asarray(cv2.GaussianBlur(np.clip(sharp, -LIMIT, LIMIT), (0, 0), SOFT), np.float32)
+        # Channel by channel, which OpenCV does several times as fast as numpy the whole.
+        *slopes, sharp = (
+            cv2.resize(plane, self.size[::-1], interpolation=cv2.INTER_LINEAR).reshape(self.size)
+            for plane in cv2.split(local_mean(np.dstack([slope, offset])))
+        )
+        for plane, channel in zip(slopes, self._fine, strict=True):
+            sharp = sharp + np.asarray(cv2.multiply(plane, channel, dtype=cv2.CV_32F)).reshape(self.size)
+        soft = cv2.GaussianBlur(np.clip(sharp, -LIMIT, LIMIT), (3, 3), SOFT)
+        return np.asarray(soft, np.float32).reshape(self.size)
 
 
 def fit(picture: Pixels, size: tuple[int, int]) -> Pixels:
