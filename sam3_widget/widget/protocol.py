@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _REQUESTS = ("hello", "command", "cancel", "tile")
+_EXAMPLE = 'Press C and draw a box around an example (words take SAM 3: load_model("sam3"))'
 _ADVICE = {
     "points": "This model takes no clicks",
     "boxes": "This model takes no boxes",
     "mask_prompt": "This model takes no masks",
     "text": 'Finding things by name takes SAM 3: load_model("sam3")',
-    "exemplars": 'Finding things by example takes SAM 3: load_model("sam3")',
+    "exemplars": 'Finding things by example takes SAM 3 or the built-in model: load_model("builtin")',
     "video": "Video needs a model like SAM 3",
 }
 
@@ -101,7 +102,7 @@ class View:
                 "model": {
                     "name": model.name,
                     "capabilities": capabilities,
-                    "advice": {name: _ADVICE[name] for name, able in capabilities.items() if not able},
+                    "advice": _advice(capabilities),
                 },
                 "selected": state.selected,
                 "classes": list(state.classes),
@@ -153,6 +154,14 @@ class View:
 def status(phase: str, fraction: float | None) -> dict[str, Any]:
     """Return what the model does; a decode is too short for words, the pending instance says that it runs."""
     return {"phase": phase, "fraction": fraction, "cancellable": phase != "idle"}
+
+
+def _advice(capabilities: Mapping[str, bool]) -> dict[str, str]:
+    """Return what to say about each thing that a model cannot do."""
+    advice = {name: _ADVICE[name] for name, able in capabilities.items() if not able}
+    if "text" in advice and capabilities["exemplars"]:
+        advice["text"] = _EXAMPLE
+    return advice
 
 
 def _concept(state: State, concept: ConceptState) -> dict[str, Any]:

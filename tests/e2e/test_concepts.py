@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.e2e.scene import CELL, HEIGHT, PATIENCE, WIDTH, Scene
+from tests.e2e.scene import HEIGHT, PATIENCE, WIDTH, Scene
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
@@ -316,13 +316,37 @@ def test_reload_shows_the_same_concepts(shown):
 
 
 def test_model_without_words_says_which_could(open_notebook):
-    notebook = open_notebook(CELL)
+    points_only = SPOTS.replace("ToyModel()", "ToyModel(Capabilities(points=True))")
+    notebook = open_notebook("from sam3_widget.models.base import Capabilities\n" + points_only)
     notebook.run_cell(0)
     shown = Spots(notebook)
     field = shown.find("find")
     assert field.is_disabled()
-    advice = shown.eval("__import__('sam3_widget.widget.protocol', fromlist=['x'])._ADVICE")
-    assert field.get_attribute("placeholder") == advice["text"]
+    assert field.get_attribute("placeholder") == 'Finding things by name takes SAM 3: load_model("sam3")'
     shown.view.press("c")
-    shown.find("notice").get_by_text(advice["exemplars"]).wait_for()
+    shown.find("notice").get_by_text("Finding things by example takes SAM 3 or the built-in model").wait_for()
     assert shown.find("mode-object").get_attribute("aria-pressed") == "true"
+
+
+COINS = """
+from skimage import data
+from sam3_widget import Sam3Widget
+
+w = Sam3Widget(data.coins(), model="builtin")
+w
+"""
+
+
+def test_builtin_model_finds_what_looks_like_an_exemplar(open_notebook):
+    notebook = open_notebook(COINS)
+    notebook.run_cell(0)
+    shown = Spots(notebook)
+    field = shown.find("find")
+    assert field.is_disabled()
+    assert field.get_attribute("placeholder").startswith("Press C and draw a box around an example")
+    shown.view.press("c")
+    with shown.view.change():
+        shown.view.drag_image(((178, 103), (228, 146)))
+    shown.settle()
+    assert 22 <= len(shown.masks) <= 26
+    assert not np.logical_and.reduce(shown.masks[:2]).any()

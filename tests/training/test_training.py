@@ -155,6 +155,17 @@ def test_training_goes_on_as_if_it_had_not_been_stopped(folder: Path, library: L
         torch.testing.assert_close(found, expected, msg=name)
 
 
+def test_training_tells_options_that_changed_on_the_way(
+    folder: Path, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Training(options(folder, tmp_path)).save()
+    Training(options(folder, tmp_path))
+    assert capsys.readouterr().out == ""
+    changed = options(folder, tmp_path, "--seed", "5")
+    Training(changed)
+    assert capsys.readouterr().out == "going on from step 0 with --seed 5, until now it was 0\n"
+
+
 def test_train_writes_weights_that_load(folder: Path, library: Library, tmp_path: Path) -> None:
     from sam3_widget.models.builtin import BuiltinModel  # noqa: PLC0415
 

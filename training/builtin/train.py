@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from sam3_widget.models.builtin.network import Features, Network, Prompts
+from sam3_widget.models.builtin.network import MOST_CLICKS, Features, Network, Prompts
 from training.builtin.pictures import Library
 from training.builtin.scenes import make_scene
 from training.builtin.users import click_in, correct, draw_box, spoil
@@ -34,7 +34,6 @@ BOXED, SPOILED = 0.17, 0.1
 """Shares of users who begin with a box, and with somebody else's mask."""
 IMAGES, TARGETS = 6, 4
 """Pictures in a batch, and things meant in each."""
-MOST_CLICKS = 4
 LEARNING_RATE, WEIGHT_DECAY, BACKBONE_RATE = 1.2e-3, 0.02, 0.08
 WARM_UP, LEAST_RATE = 150, 0.02
 KEEP = 0.998
@@ -42,6 +41,8 @@ KEEP = 0.998
 FORGOTTEN = 0.12
 """Share of corrections that come without the earlier answer, as when a prompt was moved or taken back."""
 SAVED_EVERY = 100
+SHAPING = ("steps", "rate", "freeze", "seed")
+"""Options that shape what is learnt; a change of them on the way is told."""
 OTHERS = 0.05
 """Weight of the mean over all candidates beside the best of them: enough to keep the others alive."""
 
@@ -276,6 +277,10 @@ class Training:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+        for name, earlier in state.get("options", {}).items():
+            now = getattr(self.options, name)
+            if now != earlier:
+                print(f"going on from step {self.step} with --{name} {now}, until now it was {earlier}", flush=True)
 
     def save(self) -> None:
         """Write the averaged weights in half precision, as they ship, and the checkpoint; each whole or not at all."""
@@ -289,6 +294,7 @@ class Training:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "options": {name: getattr(self.options, name) for name in SHAPING},
         }
         new = self.checkpoint.with_suffix(".new")
         torch.save(state, new)

@@ -43,7 +43,7 @@ WITHIN = 0.75
 SIZES = 0.8
 """Standard deviation of the sizes of things of one kind, as the logarithm of their areas."""
 BATCH = 8
-MARGIN = 4
+BORDER = 4
 """Cells around a mask of which the logits are kept."""
 RING = 0.3
 """Width of the ground around an exemplar that says what it is not, as a share of its side."""
@@ -357,8 +357,8 @@ class Found:
     def cut(cls, logits: NDArray[np.float32], corner: tuple[int, int], score: float) -> Found:
         """Return a thing with no more of its logits than what is near its mask."""
         x, y, width, height = cv2.boundingRect((logits > 0).astype(np.uint8))
-        top, left = max(0, y - MARGIN), max(0, x - MARGIN)
-        near = logits[top : y + height + MARGIN, left : x + width + MARGIN].copy()
+        top, left = max(0, y - BORDER), max(0, x - BORDER)
+        near = logits[top : y + height + BORDER, left : x + width + BORDER].copy()
         return cls(near, (corner[0] + top, corner[1] + left), score)
 
     @property

@@ -16,6 +16,8 @@ BINS = 8
 """Levels of each colour channel in the colour histograms."""
 PRIOR_LIMIT = 4.0
 """Earlier logits are clipped to this magnitude: a mask from elsewhere is no surer than the network's own."""
+MOST_CLICKS = 4
+"""Clicks of each label that are told apart by number; training asks for no more."""
 
 # (kernel, stride, expansion, channels, repeats): EfficientNet-Lite0 (Tan and Le, "EfficientNet", ICML 2019).
 _STAGES = (
@@ -335,7 +337,7 @@ class Decoder(nn.Module):
         cues8 = torch.cat((F.avg_pool2d(cues4, 2), clicked8, known8), 1)
         counts = torch.stack((positive.sum(1), negative.sum(1)), 1)
         flags = torch.cat((with_prior.flatten(1), with_box.flatten(1), prompts.labels.eq(-1).all(1, keepdim=True)), 1)
-        facts = torch.cat((counts.clamp(max=8) / 4, flags.to(prior)), 1)
+        facts = torch.cat((counts.clamp(max=MOST_CLICKS) / MOST_CLICKS, flags.to(prior)), 1)
         return cues4, cues8.contiguous(memory_format=torch.channels_last), facts
 
 
