@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _REQUESTS = ("hello", "command", "cancel", "tile")
-_EXAMPLE = 'Press C and draw a box around an example (words take SAM 3: load_model("sam3"))'
+_EXAMPLE = 'Press C, draw a box around an example (words take SAM 3: load_model("sam3"))'
 _ADVICE = {
     "points": "This model takes no clicks",
     "boxes": "This model takes no boxes",
