@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sam3_widget.core.runs import RunLengths
+
 Progress = Callable[[float], None]
 """Called by a model with the finished fraction, 0 to 1. It raises ``CancelledError`` to stop the work."""
 
@@ -129,6 +131,79 @@ Question = tuple[InstancePrompts, "NDArray[np.float32] | None"]
 """The prompts of one instance, with the logits to start from."""
 
 
+@dataclass(frozen=True)
+class Sighting:
+    """An object on one frame of a clip.
+
+    Attributes
+    ----------
+    frame_idx : int
+    mask : RunLengths
+        Of the frame's size; empty where the object is not in view.
+    prompts : InstancePrompts or None
+        What a person said of it there; None on a frame that propagation brought it to.
+    """
+
+    frame_idx: int
+    mask: RunLengths
+    prompts: InstancePrompts | None = None
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """Where propagation brought an object.
+
+    Attributes
+    ----------
+    logits : (h, w) float32
+        Scores over the whole frame, as in :class:`Candidates`; nowhere positive where the object is not in view.
+    score : float
+        How sure the tracker is of the mask, 0 to 1; 0 where the object is not in view.
+    """
+
+    logits: NDArray[np.float32]
+    score: float
+
+
+class Tracker(ABC):
+    """Carries objects from frame to frame of one clip, in one direction.
+
+    Attributes
+    ----------
+    memory : int
+        How many frames, without those that a person prompted, :meth:`follow` wants to know of an object.
+    local : bool
+        Whether what follows a prompted frame depends on nothing before it.
+    """
+
+    memory: int = 1
+    local: bool = True
+
+    @abstractmethod
+    def follow(self, object_id: int, sightings: Sequence[Sighting]) -> None:
+        """Take an object up, or anew where it is followed already.
+
+        Parameters
+        ----------
+        object_id : int
+        sightings : sequence of Sighting
+            All frames that a person prompted and the last :attr:`memory` others, in the order in which the clip is
+            walked; the last is the frame next to that of the next :meth:`step`.
+        """
+
+    @abstractmethod
+    def drop(self, object_id: int) -> None:
+        """Follow an object no longer."""
+
+    @abstractmethod
+    def step(self, frame_idx: int) -> dict[int, Tracked]:
+        """Carry every object that is followed to the next frame; returned by ``object_id``."""
+
+
+Frames = Callable[[int], "NDArray[np.uint8]"]
+"""Returns a frame of a clip by its index, ``(H, W, 3)`` uint8 RGB."""
+
+
 class Embedding:
     """What an encoder made of one image. Models subclass it with whatever their decoder needs.
 
@@ -215,6 +290,12 @@ class Model(ABC):
         """Find the instances of one concept in each image, all of them in one forward pass."""
         del embeddings, concepts, progress
         what, instead = "concepts", "load a model like SAM 3"
+        raise self.unsupported(what, instead)
+
+    def tracker(self, frames: Frames) -> Tracker:
+        """Return what carries objects through a clip; only where :attr:`capabilities` has ``video``."""
+        del frames
+        what, instead = "video", "load a model that does, like the built-in one"
         raise self.unsupported(what, instead)
 
     def unsupported(self, what: str, instead: str) -> UnsupportedError:
