@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from sam3_widget.core.commands import Command
     from sam3_widget.core.prompts import Box, Point
-    from sam3_widget.live import LiveDocument
+    from sam3_widget.live import LivePicture
     from sam3_widget.models.base import Model
 
 
 class Arrays:
     """What a session and a widget hold at this moment; N is the number of instances, in order of creation."""
 
-    _live: LiveDocument
+    _live: LivePicture
 
     def concept(self, concept_id: int) -> Concept:
         """Return one concept."""

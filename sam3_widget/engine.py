@@ -7,6 +7,7 @@ import logging
 import threading
 import weakref
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,7 +18,7 @@ from sam3_widget.errors import CancelledError, ModelError
 from sam3_widget.models.base import ConceptPrompts, InstancePrompts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sam3_widget.core.image import Image
     from sam3_widget.core.prompts import Corners, Exemplar
@@ -144,7 +145,24 @@ class Engine:
         thread = self._thread
         if thread is not None and not self.on_worker:
             thread.join()
+        if not self.on_worker:
+            with self.exclusive:  # whoever runs the model on another thread sees that it is over
+                pass
         self._embeddings.clear()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run the model on another thread than the worker, one call at a time.
+
+        Raises
+        ------
+        ModelError
+            The model was unloaded.
+        """
+        with self.exclusive:
+            if self._closing:
+                raise self._unloaded()
+            yield
 
     def _unloaded(self) -> ModelError:
         return ModelError(f"the model {self.model.name!r} was unloaded: load it again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOCK = threading.RLock()
+LOCK = threading.RLock()
 """One lock for all documents: their observers run under it, and may drive another document (linked widgets)."""
 _CACHE_BYTES = 256 << 20
 _RenderKey = tuple["tuple[Answer, int] | RunLengths | None", object, float, masks.Hygiene, object]
@@ -68,41 +69,70 @@ class Listener(Protocol):
         """Take an error of the model; on the worker thread."""
 
 
-class LiveDocument:
-    """A document, the engine that answers it, and those who watch.
+class Picture(Protocol):
+    """What is said of one picture: :class:`Document`, or a frame of a clip."""
+
+    @property
+    def state(self) -> State:
+        """The current snapshot."""
+
+    @property
+    def history(self) -> tuple[Command, ...]:
+        """The commands in effect, oldest first."""
+
+    @property
+    def undo_title(self) -> str | None:
+        """What an undo would take back, in words."""
+
+    @property
+    def redo_title(self) -> str | None:
+        """What a redo would bring back, in words."""
+
+    def run(self, name: str, args: Mapping[str, Any], gesture: str | None = None) -> None:
+        """Apply a command and record it."""
+
+    def select(self, object_id: object) -> None:
+        """Select an instance."""
+
+    def select_concept(self, concept_id: object) -> None:
+        """Make a concept the active one."""
+
+    def amend(self, change: Callable[[State], State]) -> None:
+        """Replace the state by what a model's answer makes of it."""
+
+    def undo(self) -> bool:
+        """Take the last command back."""
+
+    def redo(self) -> bool:
+        """Bring the last undone command back."""
+
+
+class LivePicture(ABC):
+    """What is said of a picture, the engine that answers it, and those who watch.
 
     Every method may be called from any thread.
 
     Parameters
     ----------
-    image : object
-        Whatever :meth:`Image.read` takes.
-    model : str, path or Model
-    classes : iterable of str
-        Class names on offer.
+    document : Picture
+    model : Model
     """
 
-    def __init__(
-        self, image: object, model: str | os.PathLike[str] | Model = "auto", classes: Iterable[str] = ()
-    ) -> None:
-        self.image = Image.read(image)
-        loaded: object = load_model(model) if isinstance(model, (str, os.PathLike)) else model
-        if not isinstance(loaded, Model):
-            message = f"model must be a name, a folder or a loaded model, got {model!r}"
-            raise ModelError(message)
-        self.model = loaded
-        self.engine = engine_of(self.model)
+    def __init__(self, document: Picture, model: Model) -> None:
+        self._document = document
+        self.model = model
+        self.engine = engine_of(model)
         self.revision = 0
-        names = tuple(dict.fromkeys(classes)) if not isinstance(classes, str) else None
-        if names is None or any(not isinstance(name, str) for name in names):
-            message = f"classes must be a list of names, got {classes!r}"
-            raise InvalidPromptError(message)
-        self._document = Document(State(self.image.height, self.image.width, classes=names))
-        self._changed = threading.Condition(_LOCK)
+        self._changed = threading.Condition(LOCK)
         self._listeners: list[Listener] = []
         self._rendered: OrderedDict[_RenderKey, RunLengths] = OrderedDict()
         self._rendered_bytes = 0
         self._render_lock = threading.Lock()
+
+    @property
+    @abstractmethod
+    def image(self) -> Image:
+        """The picture."""
 
     @property
     def lock(self) -> threading.Condition:
@@ -156,12 +186,12 @@ class LiveDocument:
             raise self.model.unsupported(need[1], "load a model that does")
         with self._changed:
             before = self.state
-            known = set(_cells(before).values())
+            known = set(cells_of(before).values())
             self._apply(name, args, gesture, known)
             after = self.state
             if name in {"set_text", "add_concept"}:  # their words may be looked for already
-                known -= {cell for key, cell in _cells(after).items() if key == ("concept", after.concept)}
-            asked = {key: cell for key, cell in _pending(after).items() if cell not in known}
+                known -= {cell for key, cell in cells_of(after).items() if key == ("concept", after.concept)}
+            asked = {key: cell for key, cell in pending_of(after).items() if cell not in known}
             if after is not before:
                 self._settle()
                 self._schedule()
@@ -175,7 +205,7 @@ class LiveDocument:
         """Let the document do it; ``known`` are the questions that were there before."""
         if name in {"undo", "redo"} and not args:
             travelled = self._document.undo() if name == "undo" else self._document.redo()
-            for cell in set(_cells(self.state).values()) - known if travelled else ():
+            for cell in set(cells_of(self.state).values()) - known if travelled else ():
                 cell.error = None  # what failed or was cancelled is asked again
         elif name == "select" and set(args) == {"object_id"}:
             self._document.select(args["object_id"])
@@ -184,6 +214,11 @@ class LiveDocument:
         else:
             given = self._boxed(args) if name == "add_exemplar_point" else args
             self._document.run(name, given, gesture)
+
+    def settle(self) -> None:
+        """Wait until the model has answered all that was asked, or has failed; not on the worker thread."""
+        with self._changed:
+            self._changed.wait_for(lambda: not pending_of(self.state))
 
     def prepare(self) -> None:
         """Encode the image ahead of the first prompt, without waiting."""
@@ -315,7 +350,7 @@ class LiveDocument:
         return self.mask(instance).sampled(*size)
 
     def _schedule(self) -> None:
-        self.engine.want(self, _pending(self.state))
+        self.engine.want(self, pending_of(self.state))
 
     def _notify(self) -> None:
         self.revision += 1
@@ -331,20 +366,63 @@ class LiveDocument:
 
     def _wait(self, key: Key, cell: Cell) -> None:
         """Wait until a question is answered, has failed, or was taken back; the lock is free meanwhile."""
-        self._changed.wait_for(lambda: cell.done or cell.error is not None or _cells(self.state).get(key) is not cell)
+        self._changed.wait_for(lambda: cell.done or cell.error is not None or cells_of(self.state).get(key) is not cell)
         if cell.error is not None:
             raise cell.error
 
 
-def _cells(state: State) -> dict[Key, Cell]:
+class LiveDocument(LivePicture):
+    """A document about one image.
+
+    Parameters
+    ----------
+    image : object
+        Whatever :meth:`Image.read` takes.
+    model : str, path or Model
+    classes : iterable of str
+        Class names on offer.
+    """
+
+    def __init__(
+        self, image: object, model: str | os.PathLike[str] | Model = "auto", classes: Iterable[str] = ()
+    ) -> None:
+        self._image = Image.read(image)
+        state = State(self._image.height, self._image.width, classes=checked_classes(classes))
+        super().__init__(Document(state), loaded(model))
+
+    @property
+    def image(self) -> Image:
+        """The image."""
+        return self._image
+
+
+def loaded(model: object) -> Model:
+    """Return a model given by name, by folder, or as it is."""
+    found: object = load_model(model) if isinstance(model, (str, os.PathLike)) else model
+    if not isinstance(found, Model):
+        message = f"model must be a name, a folder or a loaded model, got {model!r}"
+        raise ModelError(message)
+    return found
+
+
+def checked_classes(classes: Iterable[str]) -> tuple[str, ...]:
+    """Return class names, each once."""
+    names = tuple(dict.fromkeys(classes)) if not isinstance(classes, str) else None
+    if names is None or any(not isinstance(name, str) for name in names):
+        message = f"classes must be a list of names, got {classes!r}"
+        raise InvalidPromptError(message)
+    return names
+
+
+def cells_of(state: State) -> dict[Key, Cell]:
     """Return what a state has asked."""
     cells: dict[Key, Cell] = {("object", i.object_id): i.answer for i in state.instances if i.answer}
     return cells | {("concept", c.concept_id): c.finding for c in state.concepts if c.finding}
 
 
-def _pending(state: State) -> dict[Key, Cell]:
+def pending_of(state: State) -> dict[Key, Cell]:
     """Return what a state still waits for."""
-    return {key: cell for key, cell in _cells(state).items() if not cell.done and cell.error is None}
+    return {key: cell for key, cell in cells_of(state).items() if not cell.done and cell.error is None}
 
 
 def _held_bytes(key: _RenderKey, mask: RunLengths) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sam3_widget.core.prompts import Box, Exemplar, Point, Stroke
     from sam3_widget.core.runs import RunLengths
     from sam3_widget.core.state import ConceptState, InstanceState, State
-    from sam3_widget.live import LiveDocument
+    from sam3_widget.live import LivePicture
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class Instance:
         return np.array(self.runs.bbox or (0, 0, 0, 0), np.float32)
 
     @classmethod
-    def of(cls, document: LiveDocument, state: InstanceState) -> Instance:
+    def of(cls, document: LivePicture, state: InstanceState) -> Instance:
         """Make the public view of an instance."""
         return cls(
             object_id=state.object_id,
@@ -99,7 +99,10 @@ class Instance:
 def score_of(state: InstanceState) -> float:
     """Return the score of what is shown, NaN where no model made it."""
     basis = state.basis
-    return basis[0].scores[basis[1]] if isinstance(basis, tuple) else float("nan")
+    if isinstance(basis, tuple):
+        return basis[0].scores[basis[1]]
+    carried = state.carried is not None and basis is state.carried.mask and not state.strokes
+    return state.carried.score if carried and state.carried else float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +158,7 @@ class Concept:
         return len(self.object_ids)
 
     @classmethod
-    def of(cls, document: LiveDocument, state: ConceptState) -> Concept:
+    def of(cls, document: LivePicture, state: ConceptState) -> Concept:
         """Make the public view of a concept."""
         whole, shown = document.state, state.shown
         found = shown.semantic if shown else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam3_widget.arrays import Arrays
 from sam3_widget.errors import PromptWarning
-from sam3_widget.live import LiveDocument
+from sam3_widget.live import LiveDocument, LivePicture
 
 if TYPE_CHECKING:
     import os
@@ -315,7 +315,7 @@ class Session(Verbs):
         self._live = LiveDocument(image, model, classes)
 
     @classmethod
-    def of(cls, document: LiveDocument) -> Session:
+    def of(cls, document: LivePicture) -> Session:
         """Return a session on a document that something else shows as well."""
         session = cls.__new__(cls)
         session._live = document  # noqa: SLF001 - its own class

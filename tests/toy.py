@@ -8,16 +8,28 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from sam3_widget.models.base import Candidates, Capabilities, Detections, Embedding, Model, no_progress
+from sam3_widget.core import masks
+from sam3_widget.models.base import (
+    Candidates,
+    Capabilities,
+    Detections,
+    Embedding,
+    Model,
+    Tracked,
+    Tracker,
+    no_progress,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from sam3_widget.models.base import ConceptPrompts, InstancePrompts, Progress
+    from sam3_widget.models.base import ConceptPrompts, Frames, InstancePrompts, Progress, Sighting
 
 SHAPE = (60, 80)
+STEP = 4
+"""Pixels that an object moves to the right from one frame to the next."""
 RADIUS = 6.0
 
 
@@ -27,6 +39,48 @@ class ToyEmbedding(Embedding):
     def __init__(self, image: NDArray[np.uint8]) -> None:
         super().__init__(*image.shape[:2], nbytes=image.nbytes)
         self.small = cv2.resize(image, SHAPE[::-1], interpolation=cv2.INTER_AREA)
+
+
+class ToyTracker(Tracker):
+    """Moves every mask four pixels to the right with each frame, and surely; out of the frame there is nothing.
+
+    Parameters
+    ----------
+    model : ToyModel
+        Notes which frames were computed, of which objects.
+    frames : callable
+    """
+
+    memory = 2
+
+    def __init__(self, model: ToyModel, frames: Frames) -> None:
+        self.model, self.frames = model, frames
+        self.seen: dict[int, Sighting] = {}
+
+    def follow(self, object_id: int, sightings: Sequence[Sighting]) -> None:
+        self.model.followed.append((object_id, [(s.frame_idx, s.prompts is not None) for s in sightings]))
+        self.seen[object_id] = sightings[-1]
+
+    def drop(self, object_id: int) -> None:
+        del self.seen[object_id]
+
+    def step(self, frame_idx: int) -> dict[int, Tracked]:
+        assert self.frames(frame_idx).dtype == np.uint8
+        self.model.tracking.set()
+        assert self.model.track_gate.wait(30)
+        if self.model.fails_at == frame_idx:
+            message = "out of memory"
+            raise RuntimeError(message)
+        found = {}
+        for object_id, seen in self.seen.items():
+            assert abs(frame_idx - seen.frame_idx) == 1
+            self.model.stepped.append((object_id, frame_idx))
+            moved = np.roll(seen.mask.to_mask(), STEP * (frame_idx - seen.frame_idx), 1)
+            edge = moved[:, :STEP] if frame_idx > seen.frame_idx else moved[:, -STEP:]
+            edge[:] = False
+            found[object_id] = Tracked(np.where(moved, 8, -8).astype(np.float32), 0.8 if moved.any() else 0.0)
+            self.seen[object_id] = type(seen)(frame_idx, masks.compose(found[object_id].logits, moved.shape))
+        return found
 
 
 class ToyModel(Model):
@@ -50,6 +104,14 @@ class ToyModel(Model):
         Encoding waits for it; set at first.
     fails : Exception or None
         Raised by the next refinement.
+    followed : list
+        ``(object_id, [(frame_idx, prompted), ...])`` of each object that a tracker took up.
+    stepped : list
+        ``(object_id, frame_idx)`` of each mask that a tracker made.
+    track_gate : threading.Event
+        Trackers wait for it; set at first.
+    fails_at : int or None
+        The frame at which trackers raise.
     """
 
     name = "toy"
@@ -71,6 +133,15 @@ class ToyModel(Model):
         self.encoding = threading.Event()
         self.refining = threading.Event()
         self.fails: Exception | None = None
+        self.followed: list[tuple[int, list[tuple[int, bool]]]] = []
+        self.stepped: list[tuple[int, int]] = []
+        self.track_gate = threading.Event()
+        self.track_gate.set()
+        self.tracking = threading.Event()
+        self.fails_at: int | None = None
+
+    def tracker(self, frames: Frames) -> Tracker:
+        return ToyTracker(self, frames)
 
     def encode(self, image: NDArray[np.uint8], progress: Progress = no_progress) -> Embedding:
         self.threads.add(threading.current_thread().name)

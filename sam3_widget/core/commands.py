@@ -56,15 +56,21 @@ def normalised(state: State, name: str, args: Mapping[str, Any]) -> dict[str, An
     if command is None:
         message = f"there is no command {name!r}; there are: {', '.join(sorted(COMMANDS))}"
         raise NotFoundError(message)
+    return {
+        key: _FORMS[key](value, state.width, state.height) if key in _FORMS else value
+        for key, value in bound(command, state, name, args).items()
+    }
+
+
+def bound(command: Callable[..., object], state: object, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments that a command takes by these names, or raise an error that says which it takes."""
     try:
         inspect.signature(command).bind(state, **args)
     except TypeError as error:
         expected = ", ".join(list(inspect.signature(command).parameters)[1:]) or "no arguments"
         message = f"{name} takes {expected}: {error}"
         raise InvalidPromptError(message) from None
-    return {
-        key: _FORMS[key](value, state.width, state.height) if key in _FORMS else value for key, value in args.items()
-    }
+    return dict(args)
 
 
 def apply(state: State, name: str, args: Mapping[str, Any]) -> State:

@@ -1,19 +1,21 @@
-"""The document: the current state and its history. Undo and redo restore snapshots and compute nothing."""
+"""Documents: the current state and its history. Undo and redo restore snapshots and compute nothing."""
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from sam3_widget.core import commands
 from sam3_widget.core.commands import Command
 from sam3_widget.core.prompts import integer
+from sam3_widget.core.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sam3_widget.core.state import State
+    from sam3_widget.core.answers import Answer
 
 LIMIT = 1000
 """Steps that can be undone; older ones are forgotten, and their arrays with them."""
@@ -23,32 +25,51 @@ _OFTEN = 16
 """Steps from one look at that memory to the next."""
 
 
+class Snapshot(Protocol):
+    """What a history keeps."""
+
+    @property
+    def answers(self) -> set[Answer]:
+        """Everything that models have said and that this snapshot keeps."""
+
+
+S = TypeVar("S", bound=Snapshot)
+
+
 @dataclass(frozen=True)
-class _Step:
+class _Step(Generic[S]):
     """A command with the state on its other side: before it in the past, after it in the future."""
 
     command: Command
-    state: State
+    state: S
     gesture: str | None = None
 
 
-class Document:
-    """A state that changes by commands only.
+class History(ABC, Generic[S]):
+    """A state that changes by commands only, and the way back.
 
     Parameters
     ----------
-    state : State
+    state : State or ClipState
         Where it starts.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: S) -> None:
         self._state = state
-        self._past: list[_Step] = []
-        self._future: list[_Step] = []
+        self._past: list[_Step[S]] = []
+        self._future: list[_Step[S]] = []
         self._steps = 0
 
+    @abstractmethod
+    def _normalised(self, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a command's arguments, checked and in one form."""
+
+    @abstractmethod
+    def _applied(self, name: str, args: Mapping[str, Any]) -> S:
+        """Return the state after a command; the same one if it changes nothing."""
+
     @property
-    def state(self) -> State:
+    def state(self) -> S:
         """The current snapshot."""
         return self._state
 
@@ -78,8 +99,8 @@ class Document:
             Commands of one gesture (a slider being dragged) that follow one another are one step of the history.
         """
         before = self._state
-        checked = commands.normalised(before, name, args)
-        after = commands.apply(before, name, checked)
+        checked = self._normalised(name, args)
+        after = self._applied(name, checked)
         if after is before:
             return
         command = Command(name, checked, time.time())
@@ -93,19 +114,7 @@ class Document:
         if self._steps % _OFTEN == 0:
             self._forget()
 
-    def select(self, object_id: object) -> None:
-        """Select an instance, or (None) none; this is not part of the history."""
-        chosen = None if object_id is None else self._state.instance(integer(object_id, "object_id")).object_id
-        if chosen != self._state.selected:
-            self._state = replace(self._state, selected=chosen)
-
-    def select_concept(self, concept_id: object) -> None:
-        """Make a concept the active one, or (None) none; this is not part of the history."""
-        chosen = None if concept_id is None else self._state.concept_of(integer(concept_id, "concept_id")).concept_id
-        if chosen != self._state.concept:
-            self._state = replace(self._state, concept=chosen)
-
-    def amend(self, change: Callable[[State], State]) -> None:
+    def amend(self, change: Callable[[S], S]) -> None:
         """Replace the current state by what a model's answer makes of it; no step of the history."""
         self._state = change(self._state)
 
@@ -128,10 +137,32 @@ class Document:
                 self._past = self._past[k + 1 :]
                 return
 
-    def _travel(self, source: list[_Step], target: list[_Step]) -> bool:
+    def _travel(self, source: list[_Step[S]], target: list[_Step[S]]) -> bool:
         if not source:
             return False
         step = source.pop()
         target.append(replace(step, state=self._state))
         self._state = step.state
         return True
+
+
+class Document(History[State]):
+    """What was said of one image."""
+
+    def _normalised(self, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        return commands.normalised(self._state, name, args)
+
+    def _applied(self, name: str, args: Mapping[str, Any]) -> State:
+        return commands.apply(self._state, name, args)
+
+    def select(self, object_id: object) -> None:
+        """Select an instance, or (None) none; this is not part of the history."""
+        chosen = None if object_id is None else self._state.instance(integer(object_id, "object_id")).object_id
+        if chosen != self._state.selected:
+            self._state = replace(self._state, selected=chosen)
+
+    def select_concept(self, concept_id: object) -> None:
+        """Make a concept the active one, or (None) none; this is not part of the history."""
+        chosen = None if concept_id is None else self._state.concept_of(integer(concept_id, "concept_id")).concept_id
+        if chosen != self._state.concept:
+            self._state = replace(self._state, concept=chosen)

@@ -17,6 +17,25 @@ if TYPE_CHECKING:
     from sam3_widget.core.runs import RunLengths
 
 
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """The mask of an object on a frame that propagation brought it to.
+
+    Attributes
+    ----------
+    mask : RunLengths
+        Of the frame's size; empty where the object is not in view.
+    score : float
+        How sure the tracker is, 0 to 1.
+    forward : bool
+        Whether it came from an earlier frame, not from a later one.
+    """
+
+    mask: RunLengths
+    score: float
+    forward: bool
+
+
 @dataclass(frozen=True)
 class InstanceState:
     """One instance with everything a person said of it.
@@ -35,6 +54,8 @@ class InstanceState:
         What a detector made of it, where it was found by a concept: clicks start from it.
     matched : Answer or None
         The newest detection that is this object. For one that a person has changed it stands beside ``found``.
+    carried : Carried or None
+        On a frame of a clip, what propagation brought there: clicks start from it.
     concept_id : int or None
         The concept that it is an instance of.
     answer : Answer or None
@@ -54,6 +75,7 @@ class InstanceState:
     imported: RunLengths | None = None
     found: Answer | None = None
     matched: Answer | None = None
+    carried: Carried | None = None
     concept_id: int | None = None
     answer: Answer | None = None
     candidate: int = 0
@@ -69,7 +91,7 @@ class InstanceState:
     @property
     def empty(self) -> bool:
         """Whether nothing is left that it could be made of."""
-        return not (self.prompted or self.found)
+        return not (self.prompted or self.found or self.carried)
 
     @property
     def prompted(self) -> bool:
@@ -88,9 +110,13 @@ class InstanceState:
 
     @property
     def basis(self) -> tuple[Answer, int] | RunLengths | None:
-        """What the mask starts from: the newest answer with its chosen candidate, else what was found or imported."""
+        """What the mask starts from: the newest answer with its chosen candidate, else what was there before it."""
         answered = self.answer.latest(self.candidate) if self.answer else None
-        return answered or ((self.found, 0) if self.found else self.imported)
+        if answered is not None:
+            return answered
+        if self.found:
+            return self.found, 0
+        return self.imported or (self.carried.mask if self.carried else None)
 
     @cached_property
     def enforced_strokes(self) -> tuple[Stroke, ...]:
@@ -121,7 +147,7 @@ class InstanceState:
         afresh : bool
             Forget the earlier answers: after a prompt is moved or removed, so that its effect goes with it.
         """
-        made = self.box or self.found or self.imported or self.strokes
+        made = self.box or self.found or self.imported or self.strokes or self.carried
         started = made or any(p.positive for p in self.points)
         if not started or not (self.box or self.points):
             return replace(self, answer=None, candidate=0)

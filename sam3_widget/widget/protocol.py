@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sam3_widget.core.runs import RunLengths
     from sam3_widget.core.state import ConceptState, InstanceState, State
-    from sam3_widget.live import LiveDocument
+    from sam3_widget.live import LivePicture
 
 VERSION = 1
 _REQUESTS = ("hello", "command", "cancel", "tile")
@@ -89,7 +89,7 @@ class View:
     masks: dict[int, RunLengths]
 
     @classmethod
-    def of(cls, document: LiveDocument) -> View:
+    def of(cls, document: LivePicture) -> View:
         """Describe a document as it is now; call it under the document's lock."""
         state, image, model = document.state, document.image, document.model
         undo, redo = document.titles
@@ -184,7 +184,7 @@ def _concept(state: State, concept: ConceptState) -> dict[str, Any]:
     }
 
 
-def _instance(document: LiveDocument, state: InstanceState, mask: RunLengths) -> dict[str, Any]:
+def _instance(document: LivePicture, state: InstanceState, mask: RunLengths) -> dict[str, Any]:
     score = score_of(state)
     failed = state.answer.error if state.answer else None
     return {

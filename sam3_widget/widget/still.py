@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sam3_widget.core.runs import RunLengths
-    from sam3_widget.live import LiveDocument
+    from sam3_widget.live import LivePicture
 
 SIDE = 960
 _MARKER = b"sam3_widget still"
@@ -26,12 +26,12 @@ _DELAY_SECONDS = 0.7
 _OUTPUTS = 4  # the views shown longest ago are likely gone
 
 
-def overlay(document: LiveDocument, side: int = SIDE) -> NDArray[np.uint8]:
+def overlay(document: LivePicture, side: int = SIDE) -> NDArray[np.uint8]:
     """Draw the image with its visible masks and prompts.
 
     Parameters
     ----------
-    document : LiveDocument
+    document : LivePicture
     side : int
         Bound of the longer side in pixels.
 
@@ -77,7 +77,7 @@ def _marker(picture: Any, x: int, y: int, *, positive: bool) -> None:  # noqa: A
         cv2.line(picture, (x, y - 3), (x, y + 3), (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def still(document: LiveDocument) -> bytes:
+def still(document: LivePicture) -> bytes:
     """Return the overlay as JPEG; a comment in the file's head lets the front end know it as ours."""
     data = jpeg(overlay(document), _QUALITY)
     comment = b"\xff\xfe" + (len(_MARKER) + 2).to_bytes(2, "big") + _MARKER

@@ -1,0 +1,192 @@
+"""Propagation: carry objects from the frames where they are known to those where they are not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sam3_widget.core import masks
+from sam3_widget.core.clip import span
+from sam3_widget.core.runs import RunLengths
+from sam3_widget.core.state import Carried
+from sam3_widget.engine import checked, engine_of
+from sam3_widget.errors import CancelledError, ModelError, Sam3WidgetError
+from sam3_widget.models.base import Candidates, InstancePrompts, Sighting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sam3_widget.models.base import Tracked, Tracker
+    from sam3_widget.video.live import LiveClip
+
+log = logging.getLogger(__name__)
+
+
+class Propagation:
+    """Objects on their way through a clip, on a thread of its own.
+
+    Only frames on which an object is not known yet are computed, each from the frame beside it. What becomes of a frame
+    is in the clip at once. A frame that changes meanwhile, by a prompt or an undo, ends what is being carried from it.
+
+    Parameters
+    ----------
+    clip : LiveClip
+    asked : mapping
+        Checked arguments of :func:`sam3_widget.core.clip.propagate`.
+    """
+
+    def __init__(self, clip: LiveClip, asked: Mapping[str, Any]) -> None:
+        self._clip = clip
+        self._engine = engine_of(clip.model)
+        self._only = None if asked["object_ids"] is None else set(asked["object_ids"])
+        length = clip.state.length
+        self._walks = walks(span(length, asked["start"], asked["stop"]), length, asked["direction"])
+        self._cancelled = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sam3w-propagation", daemon=True)
+        self.fraction = 0.0
+        self.error: Exception | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it is under way."""
+        return not self._over.is_set()
+
+    def start(self) -> None:
+        """Begin, without waiting."""
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Stop before the next frame; finished frames stay."""
+        self._cancelled.set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until it is over, or for so long; return whether it is over.
+
+        Raises
+        ------
+        CancelledError, ModelError
+            It ended before its time.
+        """
+        over = self._over.wait(seconds)
+        if over and self.error is not None:
+            raise self.error
+        return over
+
+    def _run(self) -> None:
+        try:
+            self._tell(0.0)
+            for number, walk in enumerate(self._walks):
+                self._walk(walk, number)
+        except Exception as error:  # whatever a model raises is told to who waits
+            told: Exception = error
+            if not isinstance(error, Sam3WidgetError):
+                log.exception("%s failed", self._clip.model.name)
+                told = ModelError(f"{self._clip.model.name} failed with {type(error).__name__}: {error}")
+                told.__cause__ = error
+            self.error = told
+            self._clip.failed(told)
+        finally:
+            self._over.set()
+            self._clip.progressed("idle", None)
+
+    def _tell(self, fraction: float) -> None:
+        self.fraction = fraction
+        self._clip.progressed("propagating", fraction)
+
+    def _walk(self, walk: Sequence[int], number: int) -> None:
+        """Carry objects along one direction; ``walk`` is the frames in their order."""
+        clip, followed = self._clip, dict[int, RunLengths]()
+        with self._engine.running():
+            tracker = clip.model.tracker(clip.frames.__getitem__)
+        for place, (before, frame_idx) in enumerate(pairwise(walk), 1):
+            if self._cancelled.is_set():
+                message = "propagation was cancelled; the finished frames stay, and the next one goes on from there"
+                raise CancelledError(message)
+            starts = self._starts(before, frame_idx)
+            taken_up = {
+                object_id: self._sightings(tracker, object_id, walk[:place])
+                for object_id, mask in starts.items()
+                if followed.get(object_id) is not mask
+            }
+            with self._engine.running():
+                for object_id in followed.keys() - starts.keys():
+                    tracker.drop(object_id)
+                for object_id, seen in taken_up.items():
+                    tracker.follow(object_id, seen)
+                found = tracker.step(frame_idx) if starts else {}
+            followed = self._keep(before, frame_idx, starts, found)
+            for object_id in starts.keys() - followed.keys():
+                tracker.drop(object_id)
+            self._tell((number + place / (len(walk) - 1)) / len(self._walks))
+
+    def _keep(
+        self, before: int, frame_idx: int, starts: Mapping[int, RunLengths], found: Mapping[int, Tracked]
+    ) -> dict[int, RunLengths]:
+        """Put what was carried to a frame into the clip, unless what it came from has changed; return the masks."""
+        clip = self._clip
+        size = (clip.state.common.height, clip.state.common.width)
+        carried = {}
+        for object_id, tracked in found.items():
+            checked(Candidates(tracked.logits[None], np.array([tracked.score], np.float32)))
+            mask = masks.compose(tracked.logits, size)
+            carried[object_id] = Carried(mask, float(tracked.score), forward=frame_idx > before)
+        with clip.lock:
+            now = self._starts(before, frame_idx)
+            kept = {object_id: c for object_id, c in carried.items() if now.get(object_id) is starts[object_id]}
+            if kept:
+                clip.carried(frame_idx, kept)
+        return {object_id: c.mask for object_id, c in kept.items()}
+
+    def _starts(self, before: int, frame_idx: int) -> dict[int, RunLengths]:
+        """Return the masks on one frame of the objects that are to be carried to the next."""
+        clip, starts = self._clip, {}
+        for shared in clip.state.common.instances:
+            object_id = shared.object_id
+            if shared.locked or (self._only is not None and object_id not in self._only):
+                continue
+            if clip.known(object_id, frame_idx) is None:
+                here = clip.known(object_id, before)
+                if here is not None:
+                    starts[object_id] = here.mask
+        return starts
+
+    def _sightings(self, tracker: Tracker, object_id: int, walked: Sequence[int]) -> list[Sighting]:
+        """Return where an object was seen on the way to the last of these frames, as a tracker takes it up."""
+        clip, sightings, others = self._clip, [], 0
+        forward = len(walked) < 2 or walked[-1] > walked[0]  # noqa: PLR2004 - one frame has no direction
+        known = [k for k in clip.frames_of(object_id) if (k <= walked[-1] if forward else k >= walked[-1])]
+        for frame_idx in reversed(known if forward else known[::-1]):
+            sheet = clip.state.sheets.get(frame_idx)
+            said = sheet.instances.get(object_id) if sheet else None
+            others += said is None
+            if said is None and others > tracker.memory:
+                continue
+            there = clip.known(object_id, frame_idx)
+            if there is None:
+                continue
+            prompts = None
+            if said is not None:
+                prompts = InstancePrompts(
+                    points=np.array([(p.x, p.y) for p in said.points], np.float32).reshape(-1, 2),
+                    labels=np.array([p.positive for p in said.points], np.bool_),
+                    box=np.array(said.box.xyxy, np.float32) if said.box else None,
+                )
+            sightings.append(Sighting(frame_idx, there.mask, prompts))
+        return sightings[::-1]
+
+
+def walks(frames: range, length: int, direction: str) -> list[Sequence[int]]:
+    """Return the frames of each walk in its order; it begins on the frame before those that are asked for."""
+    forward = range(max(0, frames.start - 1), frames.stop)
+    backward = range(min(length - 1, frames.stop), frames.start - 1, -1)
+    ways: dict[str, list[Sequence[int]]] = {
+        "forward": [forward],
+        "backward": [backward],
+        "both": [forward, backward],
+    }
+    return ways[direction]

@@ -1,0 +1,381 @@
+"""The verbs on a clip, with and without a view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+
+from sam3_widget.core.clip import frame_of_concept, frame_of_prompt
+from sam3_widget.models.base import no_progress
+from sam3_widget.session import Session
+from sam3_widget.video.live import LiveClip
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from sam3_widget.core.commands import Command
+    from sam3_widget.core.prompts import Exemplar, Point, Stroke
+    from sam3_widget.core.runs import RunLengths
+    from sam3_widget.core.state import InstanceState
+    from sam3_widget.models.base import Model, Progress
+    from sam3_widget.results import Concept, Instance
+    from sam3_widget.video.live import Known
+    from sam3_widget.video.propagation import Propagation
+
+_Value = TypeVar("_Value")
+
+
+class ByFrame(Mapping[int, dict[int, _Value]], Generic[_Value]):
+    """A value of each object on each frame where it is known: ``by_frame[frame_idx][object_id]``.
+
+    Values are made when a frame is asked for. A frame on which nothing is known holds nothing; one that the clip does
+    not have raises.
+    """
+
+    def __init__(self, clip: LiveClip, value: Callable[[Known], _Value]) -> None:
+        self._clip, self._value = clip, value
+
+    def __getitem__(self, frame_idx: int) -> dict[int, _Value]:
+        """Return the values on one frame by ``object_id``."""
+        clip = self._clip
+        clip.frame(frame_idx)
+        known = ((i.object_id, clip.known(i.object_id, frame_idx)) for i in clip.state.common.instances)
+        return {object_id: self._value(there) for object_id, there in known if there is not None}
+
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the frames on which anything is known, ascending."""
+        ids = (i.object_id for i in self._clip.state.common.instances)
+        return iter(sorted({frame for object_id in ids for frame in self._clip.frames_of(object_id)}))
+
+    def __len__(self) -> int:
+        """Return the number of frames on which anything is known."""
+        return sum(1 for _ in self)
+
+
+class VideoSession:
+    """A clip, a model and everything said so far: prompt on any frame, propagate, correct, propagate again.
+
+    All positions are pixels ``(x, y)`` of the frames, boxes are ``(x1, y1, x2, y2)``; frames count from 0. Calls return
+    when the model's answer is there. What is refused raises a :class:`~sam3_widget.errors.Sam3WidgetError` that says
+    what was expected, and nothing has changed.
+
+    Parameters
+    ----------
+    source : path, numpy array, torch tensor or list of images
+        A video file, a folder of frames, ``(T, H, W, 3)``: see :meth:`sam3_widget.video.frames.Frames.read`.
+    model : str, path or Model
+        What :func:`~sam3_widget.models.catalog.load_model` takes, or a loaded model.
+    classes : iterable of str
+        Class names on offer.
+
+    Examples
+    --------
+    >>> v = VideoSession("clip.mp4", "builtin")  # doctest: +SKIP
+    >>> chair = v.add_box((210, 80, 420, 460), frame_idx=0)  # doctest: +SKIP
+    >>> v.propagate()  # doctest: +SKIP
+    >>> v.add_point(300, 200, positive=False, object_id=chair.object_id, frame_idx=40)  # doctest: +SKIP
+    >>> v.propagate()  # only what follows frame 40 is computed again  # doctest: +SKIP
+    >>> v.masks[45][chair.object_id].shape  # doctest: +SKIP
+    (480, 720)
+    """
+
+    def __init__(
+        self, source: object, model: str | os.PathLike[str] | Model = "auto", classes: Iterable[str] = ()
+    ) -> None:
+        self._live = LiveClip(source, model, classes)
+
+    def __repr__(self) -> str:
+        """Return size, model and number of objects."""
+        common = self._live.state.common
+        size = f"{len(self)} frames {common.width} x {common.height}"
+        return f"<VideoSession {size}, model {self.model.name!r}, {len(common.instances)} objects>"
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return self._live.state.length
+
+    def frame(self, frame_idx: int) -> Session:
+        """Return one frame as a session of its own: its verbs act on this frame, undo and redo on the whole clip."""
+        return Session.of(self._live.frame(frame_idx))
+
+    # Prompts
+
+    def add_point(
+        self,
+        x: float,
+        y: float,
+        positive: bool = True,  # noqa: FBT001, FBT002
+        object_id: int | None = None,
+        frame_idx: int = 0,
+    ) -> Instance:
+        """Click on a frame: see :meth:`sam3_widget.Session.add_point`; on an object that was carried there it corrects.
+
+        What was carried on from this frame becomes stale and goes; :meth:`propagate` computes it again.
+        """
+        return self.frame(frame_idx).add_point(x, y, positive, object_id)
+
+    def add_box(
+        self, box: Sequence[float] | NDArray[Any], object_id: int | None = None, frame_idx: int = 0
+    ) -> Instance:
+        """Draw a box around an object on a frame: see :meth:`sam3_widget.Session.add_box`."""
+        return self.frame(frame_idx).add_box(box, object_id)
+
+    def add_stroke(
+        self,
+        path: Iterable[tuple[float, float]] | NDArray[Any],
+        radius: float,
+        positive: bool = True,  # noqa: FBT001, FBT002
+        object_id: int | None = None,
+        frame_idx: int = 0,
+    ) -> Instance:
+        """Paint or erase on a frame: see :meth:`sam3_widget.Session.add_stroke`."""
+        return self.frame(frame_idx).add_stroke(path, radius, positive, object_id)
+
+    def set_mask(self, mask: ArrayLike | RunLengths, object_id: int | None = None, frame_idx: int = 0) -> Instance:
+        """Give the ``(H, W)`` mask of an object on a frame: see :meth:`sam3_widget.Session.set_mask`."""
+        return self.frame(frame_idx).set_mask(mask, object_id)
+
+    def set_text(self, text: str, *, at: Sequence[float] | None = None, frame_idx: int = 0) -> Concept:
+        """Find every instance of what a phrase names on a frame: see :meth:`sam3_widget.Session.set_text`."""
+        return self.frame(frame_idx).set_text(text, at=at)
+
+    def add_concept(self, text: str, *, at: Sequence[float] | None = None, frame_idx: int = 0) -> Concept:
+        """Find every instance of one more concept on a frame: see :meth:`sam3_widget.Session.add_concept`."""
+        return self.frame(frame_idx).add_concept(text, at=at)
+
+    def add_exemplar(
+        self,
+        box: Sequence[float] | NDArray[Any],
+        positive: bool = True,  # noqa: FBT001, FBT002
+        concept: Concept | int | None = None,
+        frame_idx: int = 0,
+    ) -> Concept:
+        """Show by a box on a frame what to find there: see :meth:`sam3_widget.Session.add_exemplar`."""
+        return self.frame(frame_idx).add_exemplar(box, positive, concept)
+
+    def move_point(self, point: Point | int, x: float, y: float) -> None:
+        """Move a click, on whichever frame it is."""
+        self._holding("point", point).move_point(point, x, y)
+
+    def flip_point(self, point: Point | int) -> None:
+        """Turn a positive click into a negative one, or back."""
+        self._holding("point", point).flip_point(point)
+
+    def remove_point(self, point: Point | int) -> None:
+        """Remove a click and its effect on this frame and those that follow."""
+        self._holding("point", point).remove_point(point)
+
+    def remove_stroke(self, stroke: Stroke | int) -> None:
+        """Remove a brush or eraser stroke and its effect."""
+        self._holding("stroke", stroke).remove_stroke(stroke)
+
+    def flip_exemplar(self, exemplar: Exemplar | int) -> None:
+        """Turn a positive exemplar into a negative one, or back."""
+        self._holding("exemplar", exemplar).flip_exemplar(exemplar)
+
+    def remove_exemplar(self, exemplar: Exemplar | int) -> None:
+        """Remove an exemplar; a concept of which nothing is left goes too."""
+        self._holding("exemplar", exemplar).remove_exemplar(exemplar)
+
+    def remove_box(self, object_id: int, frame_idx: int = 0) -> None:
+        """Remove the box of an object on a frame and its effect."""
+        self.frame(frame_idx).remove_box(object_id)
+
+    def choose_candidate(self, object_id: int, index: int, frame_idx: int = 0) -> None:
+        """Show another of the masks offered for an ambiguous click on a frame."""
+        self.frame(frame_idx).choose_candidate(object_id, index)
+
+    def remove_concept(self, concept: Concept | int) -> None:
+        """Remove a concept with its instances; those that a person refined, labelled or locked stay."""
+        number = getattr(concept, "concept_id", concept)
+        self.frame(frame_of_concept(self._live.state, number)).remove_concept(number)
+
+    # Objects
+
+    def set_label(self, object_id: int, label: str) -> None:
+        """Name the class of an object."""
+        self.frame(0).set_label(object_id, label)
+
+    def set_visible(self, object_id: int, visible: bool) -> None:  # noqa: FBT001
+        """Show or hide an object in the view; arrays hold it all the same."""
+        self.frame(0).set_visible(object_id, visible)
+
+    def set_locked(self, object_id: int, locked: bool) -> None:  # noqa: FBT001
+        """Protect an object from changes, propagation included, or free it."""
+        self.frame(0).set_locked(object_id, locked)
+
+    def remove_object(self, object_id: int) -> None:
+        """Remove an object with all its prompts and masks on all frames."""
+        self.frame(0).remove_object(object_id)
+
+    def reset(self) -> None:
+        """Remove all objects and concepts on all frames; undo brings them back."""
+        self.frame(0).reset()
+
+    def undo(self) -> bool:
+        """Take the last command back, whichever frame it was on; False where there was none.
+
+        What propagation had made before that command is there again.
+        """
+        return self._live.travel("undo")
+
+    def redo(self) -> bool:
+        """Bring the last undone command back; False where there was none."""
+        return self._live.travel("redo")
+
+    # Propagation
+
+    def propagate(
+        self,
+        start: int | None = None,
+        stop: int | None = None,
+        direction: str = "forward",
+        object_ids: Iterable[int] | None = None,
+        *,
+        progress: Progress = no_progress,
+        wait: bool = True,
+    ) -> Propagation:
+        """Carry objects from the frames where they are known through those where they are not.
+
+        Frames that are known already are not computed again, so that after a correction only those that it can have
+        changed are. Results are there frame by frame.
+
+        Parameters
+        ----------
+        start, stop : int, optional
+            The frames from ``start`` up to, without it, ``stop``; the whole clip where they are left out.
+        direction : {"forward", "backward", "both"}
+        object_ids : iterable of int, optional
+            Only these objects; locked ones are never carried.
+        progress : callable
+            Called with the finished fraction, 0 to 1, while this call waits; what it raises stops the work.
+        wait : bool
+            Return when it is over; else at once, and ``cancel()`` or the returned object's ends it.
+
+        Raises
+        ------
+        CancelledError
+            It was cancelled, by :meth:`cancel`, ``progress`` or an interrupt; finished frames stay.
+        ModelError
+            The model failed.
+        UnsupportedError
+            The model carries nothing through a video.
+        """
+        if not self.model.capabilities.video:
+            what, instead = "video", "load a model that does, like the built-in one"
+            raise self.model.unsupported(what, instead)
+        job = self._live.propagate(start, stop, direction, object_ids)
+        if wait:
+            try:
+                while not job.wait(_MOMENT):
+                    progress(job.fraction)
+            except BaseException:  # an interrupt too: nothing goes on behind the caller's back
+                job.cancel()
+                raise
+            progress(1.0)
+        return job
+
+    def cancel(self) -> None:
+        """Stop what the model is doing; prompts and finished frames stay."""
+        self._live.cancel()
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call a function after every change; returns a function that ends the calls."""
+        return self._live.listen(_Callback(callback))
+
+    # What there is
+
+    @property
+    def masks(self) -> ByFrame[NDArray[np.bool_]]:
+        """``masks[frame_idx][object_id]``: ``(H, W)`` bool, exactly as drawn; all False where it is not in view."""
+        return ByFrame(self._live, lambda known: known.mask.to_mask())
+
+    @property
+    def scores(self) -> ByFrame[float]:
+        """``scores[frame_idx][object_id]``: how sure the model is, 0 to 1; NaN where no model made the mask."""
+        return ByFrame(self._live, lambda known: known.score)
+
+    @property
+    def boxes(self) -> ByFrame[NDArray[np.float32]]:
+        """``boxes[frame_idx][object_id]``: tight, ``(4,)`` float32 ``(x1, y1, x2, y2)``; zeros for an empty mask."""
+        return ByFrame(self._live, lambda known: np.array(known.mask.bbox or (0, 0, 0, 0), np.float32))
+
+    @property
+    def objects(self) -> tuple[InstanceState, ...]:
+        """All objects, with id, label, colour and flags."""
+        return self._live.state.common.instances
+
+    @property
+    def model(self) -> Model:
+        """The model in use."""
+        return self._live.model
+
+    @property
+    def history(self) -> tuple[Command, ...]:
+        """The commands in effect, oldest first, each with its name, arguments and time."""
+        return self._live.history
+
+    def tracks(self) -> list[dict[str, Any]]:
+        """Return a row for each object on each frame where it is known, by object and frame.
+
+        Each has ``object_id``, ``label``, ``frame_idx``, ``time`` (seconds, None where unknown), ``score``, ``area``
+        (pixels), ``x1``, ``y1``, ``x2``, ``y2`` and ``source`` (``"prompt"``, ``"forward"`` or ``"backward"``).
+        """
+        live, rows = self._live, []
+        times = live.frames.times
+        for shared in self.objects:
+            for frame_idx in live.frames_of(shared.object_id):
+                known = live.known(shared.object_id, frame_idx)
+                if known is None:
+                    continue
+                x1, y1, x2, y2 = known.mask.bbox or (0, 0, 0, 0)
+                carried = known.carried
+                source = "prompt" if carried is None else "forward" if carried.forward else "backward"
+                rows.append(
+                    {
+                        "object_id": shared.object_id,
+                        "label": shared.label,
+                        "frame_idx": frame_idx,
+                        "time": None if times is None else float(times[frame_idx]),
+                        "score": known.score,
+                        "area": known.mask.area,
+                        "x1": x1,
+                        "y1": y1,
+                        "x2": x2,
+                        "y2": y2,
+                        "source": source,
+                    }
+                )
+        return rows
+
+    def worst_frame(self, object_id: int | None = None) -> int | None:
+        """Return the carried frame of the lowest score, of one object or of all; None where nothing was carried."""
+        rows = [r for r in self.tracks() if r["source"] != "prompt" and object_id in {None, r["object_id"]}]
+        return min(rows, key=lambda r: float(r["score"]), default={"frame_idx": None})["frame_idx"]
+
+    def _holding(self, what: str, prompt: object) -> Session:
+        """Return the frame that holds a prompt, given by itself or by its id."""
+        return self.frame(frame_of_prompt(self._live.state, what, getattr(prompt, f"{what}_id", prompt)))
+
+
+_MOMENT = 0.05
+"""Seconds from one look at a propagation to the next."""
+
+
+class _Callback:
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback = callback
+
+    def changed(self) -> None:
+        self._callback()
+
+    def progressed(self, phase: str, fraction: float | None) -> None:
+        pass
+
+    def failed(self, error: Exception) -> None:
+        pass
