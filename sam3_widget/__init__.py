@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sam3_widget.models.catalog import list_models, load_model, unload_model
     from sam3_widget.results import Concept, Instance
     from sam3_widget.session import Session
+    from sam3_widget.video.session import VideoSession
     from sam3_widget.widget.image import Sam3Widget
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ __all__ = [
     "Sam3Widget",
     "Segmentation",
     "Session",
+    "VideoSession",
     "list_models",
     "load_model",
     "segment_batch",
@@ -37,6 +39,7 @@ _HOMES = {
     "Sam3Widget": "sam3_widget.widget.image",
     "Segmentation": "sam3_widget.batch",
     "Session": "sam3_widget.session",
+    "VideoSession": "sam3_widget.video.session",
     "list_models": "sam3_widget.models.catalog",
     "load_model": "sam3_widget.models.catalog",
     "segment_batch": "sam3_widget.batch",

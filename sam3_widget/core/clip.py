@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam3_widget.core import commands, prompts
 from sam3_widget.core.document import History
-from sam3_widget.core.state import InstanceState, State
+from sam3_widget.core.state import Carried, InstanceState, State
 from sam3_widget.errors import InvalidPromptError, NotFoundError
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
     from sam3_widget.core.answers import Answer
     from sam3_widget.core.commands import Command
-    from sam3_widget.core.state import Carried, ConceptState
+    from sam3_widget.core.runs import RunLengths
+    from sam3_widget.core.state import ConceptState
 
     Track = Mapping[int, Carried]
     """What propagation made of one object, by frame."""
@@ -47,8 +49,6 @@ class ClipState:
 
     Attributes
     ----------
-    length : int
-        Frames of the clip.
     common : State
         What all frames share: settings, classes, the selection, the next ids, and each object with its label and
         without a mask.
@@ -63,7 +63,6 @@ class ClipState:
         How often propagation was asked for.
     """
 
-    length: int
     common: State
     sheets: Mapping[int, Sheet] = field(default_factory=lambda: _NOTHING)
     tracks: Mapping[int, Track] = field(default_factory=lambda: _NOTHING)
@@ -141,7 +140,7 @@ class ClipState:
         """Return the clip without what was carried on from a frame that has changed."""
         others = [k for k in self.prompted(object_id) if k != frame_idx] if self.local else []
         first = max((k for k in others if k < frame_idx), default=-1)
-        last = min((k for k in others if k > frame_idx), default=self.length)
+        last = min((k for k in others if k > frame_idx), default=sys.maxsize)
         kept = {
             k: mask
             for k, mask in self.tracks.get(object_id, _NOTHING).items()
@@ -158,7 +157,7 @@ def propagate(
     object_ids: object = None,
 ) -> ClipState:
     """Ask for objects to be carried through the frames from ``start`` up to, without it, ``stop``."""
-    span(state.length, start, stop)
+    del start, stop  # the document knows how many frames there are
     if direction not in DIRECTIONS:
         message = f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r:.60}"
         raise InvalidPromptError(message)
@@ -169,6 +168,33 @@ def propagate(
         for object_id in object_ids:
             state.common.instance(prompts.integer(object_id, "object_id"))
     return replace(state, propagations=state.propagations + 1)
+
+
+def load_masks(state: ClipState, masks: Mapping[int, Track], labels: Mapping[int, str]) -> ClipState:
+    """Take masks from elsewhere as if they had been carried there, each object's first one as a person's.
+
+    An object that is there already is replaced.
+    """
+    for object_id, track in masks.items():
+        frames = [k for k in sorted(track) if track[k].mask.area] or sorted(track)
+        if object_id in {i.object_id for i in state.common.instances}:
+            state = state.without(object_id)
+        shared = next((i for i in state.common.instances if i.object_id == object_id), InstanceState(object_id))
+        label = labels.get(object_id, shared.label)
+        shared = replace(shared, label=label, labelled=bool(label))
+        common = state.common.named(label).put(shared)
+        common = replace(common, next_object_id=max(common.next_object_id, object_id + 1))
+        instances = tuple(sorted(common.instances, key=lambda i: i.object_id))
+        first = frames[0]
+        sheet = state.sheets.get(first, Sheet())
+        said = {**sheet.instances, object_id: InstanceState(object_id, imported=track[first].mask)}
+        state = replace(
+            state,
+            common=replace(common, instances=instances),
+            sheets={**state.sheets, first: replace(sheet, instances=said)},
+            tracks={**state.tracks, object_id: {k: c for k, c in track.items() if k != first}},
+        )
+    return state
 
 
 def span(length: int, start: object, stop: object) -> range:
@@ -191,26 +217,57 @@ def frame_of(length: int, frame_idx: object) -> int:
 
 
 class ClipDocument(History[ClipState]):
-    """A clip that changes by commands: those of an image with the frame they are on, and ``propagate``."""
+    """A clip that changes by commands: those of an image with the frame they are on, and ``propagate``.
+
+    Parameters
+    ----------
+    state : ClipState
+    length : int
+        Frames of the clip; more may come.
+    """
+
+    def __init__(self, state: ClipState, length: int) -> None:
+        super().__init__(state)
+        self.length = length
 
     def _normalised(self, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        if name == "load_masks":
+            return {"masks": self._loadable(args["masks"]), "labels": dict(args["labels"])}
         if name == "propagate":
             given = commands.bound(propagate, self.state, name, args)
+            span(self.length, given.get("start"), given.get("stop"))
             ids = given.get("object_ids")
             return (
                 {**given, "object_ids": tuple(ids)} if isinstance(ids, Iterable) and not isinstance(ids, str) else given
             )
         rest = dict(args)
-        frame_idx = frame_of(self.state.length, rest.pop("frame_idx", None))
+        frame_idx = frame_of(self.length, rest.pop("frame_idx", None))
         return {**commands.normalised(self.state.at(frame_idx), name, rest), "frame_idx": frame_idx}
 
     def _applied(self, name: str, args: Mapping[str, Any]) -> ClipState:
-        if name == "propagate":
-            return propagate(self.state, **args)
+        if name in {"propagate", "load_masks"}:
+            return (propagate if name == "propagate" else load_masks)(self.state, **args)
         rest = dict(args)
         before = self.state.at(rest["frame_idx"])
         after = commands.apply(before, name, {k: v for k, v in rest.items() if k != "frame_idx"})
         return self.state if after is before else self.state.put(rest["frame_idx"], after, name)
+
+    def _loadable(self, masks: Mapping[int, Mapping[int, RunLengths]]) -> dict[int, Track]:
+        """Return masks by object and frame as tracks, checked."""
+        size, tracks = (self.state.common.height, self.state.common.width), dict[int, "Track"]()
+        for object_id, by_frame in masks.items():
+            if prompts.integer(object_id, "object_id") < 1:
+                message = f"object_id must be 1 or more, got {object_id}"
+                raise InvalidPromptError(message)
+            for frame_idx, mask in by_frame.items():
+                if (mask.height, mask.width) != size or not 0 <= frame_idx < self.length:
+                    message = (
+                        f"a mask of object {object_id} on frame {frame_idx} is {mask.height} x {mask.width} pixels; "
+                        f"the clip has frames 0 to {self.length - 1} of {size[0]} x {size[1]}"
+                    )
+                    raise InvalidPromptError(message)
+            tracks[object_id] = {k: Carried(mask, float("nan"), forward=True) for k, mask in by_frame.items()}
+        return tracks
 
 
 class FrameDocument:

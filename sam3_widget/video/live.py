@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from sam3_widget.core.clip import ClipDocument, ClipState, FrameDocument, frame_of
 from sam3_widget.core.image import Image
 from sam3_widget.core.state import State
+from sam3_widget.errors import InvalidVideoError
 from sam3_widget.live import LOCK, LivePicture, cells_of, checked_classes, loaded, pending_of
 from sam3_widget.video.frames import Frames
-from sam3_widget.video.propagation import Propagation
+from sam3_widget.video.propagation import Carrier, Propagation
+from sam3_widget.video.stream import Stream, is_stream
 
 if TYPE_CHECKING:
     import os
@@ -116,15 +118,16 @@ class LiveClip:
     ) -> None:
         names = checked_classes(classes)
         self.model = loaded(model)
-        self.frames = Frames.read(source)
+        self.frames = Stream(source) if is_stream(source) else Frames.read(source)
         local = self.model.tracker(self.frames.__getitem__).local if self.model.capabilities.video else True
         common = State(self.frames.height, self.frames.width, classes=names)
-        self.document = ClipDocument(ClipState(len(self.frames), common, local=local))
+        self.document = ClipDocument(ClipState(common, local=local), len(self.frames))
         self.revision = 0
         self._alive: weakref.WeakValueDictionary[int, LiveFrame] = weakref.WeakValueDictionary()
         self._held: OrderedDict[int, LiveFrame] = OrderedDict()
         self._listeners: list[Listener] = []
         self._job: Propagation | None = None
+        self._carrier: Carrier | None = None
         self.lock = threading.Condition(LOCK)
         """Held while the document changes; take it to read several things of one revision."""
 
@@ -145,7 +148,7 @@ class LiveClip:
 
     def frame(self, frame_idx: object) -> LiveFrame:
         """Return one frame; the same object while anybody holds it."""
-        index = frame_of(self.state.length, frame_idx)
+        index = frame_of(self.document.length, frame_idx)
         frame = self._alive.get(index)
         if frame is None:
             frame = self._alive.setdefault(index, LiveFrame(self, index))
@@ -232,6 +235,27 @@ class LiveClip:
             self.changed(None)
         self._job.start()
         return self._job
+
+    def load_masks(self, masks: Mapping[int, Mapping[int, RunLengths]], labels: Mapping[int, str]) -> None:
+        """Take masks from elsewhere, by object and frame."""
+        with self.lock:
+            self.document.run("load_masks", {"masks": masks, "labels": labels})
+            self.refresh()
+
+    def step(self, frame: object) -> int:
+        """Take the next frame of a stream, carry to it what is known on the one before, and return its index."""
+        if not isinstance(self.frames, Stream):
+            message = "step takes the frames of a live source, one by one; this clip has all of its own: propagate"
+            raise InvalidVideoError(message)
+        with self.lock:
+            frame_idx = self.frames.append(frame)
+            self.document.length = len(self.frames)
+            self.changed(None)
+        self.settle()
+        if self._carrier is None:
+            self._carrier = Carrier(self)
+        self._carrier.advance(frame_idx - 1, frame_idx)
+        return frame_idx
 
     def carried(self, frame_idx: int, masks: Mapping[int, Carried]) -> None:
         """Take what propagation has made of objects on a frame."""

@@ -11,16 +11,17 @@ import numpy as np
 
 from sam3_widget.core import masks
 from sam3_widget.core.clip import span
-from sam3_widget.core.runs import RunLengths
 from sam3_widget.core.state import Carried
 from sam3_widget.engine import checked, engine_of
 from sam3_widget.errors import CancelledError, ModelError, Sam3WidgetError
-from sam3_widget.models.base import Candidates, InstancePrompts, Sighting
+from sam3_widget.live import prompts_of
+from sam3_widget.models.base import Candidates, Sighting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from sam3_widget.models.base import Tracked, Tracker
+    from sam3_widget.core.runs import RunLengths
+    from sam3_widget.models.base import Tracked
     from sam3_widget.video.live import LiveClip
 
 log = logging.getLogger(__name__)
@@ -41,9 +42,8 @@ class Propagation:
 
     def __init__(self, clip: LiveClip, asked: Mapping[str, Any]) -> None:
         self._clip = clip
-        self._engine = engine_of(clip.model)
         self._only = None if asked["object_ids"] is None else set(asked["object_ids"])
-        length = clip.state.length
+        length = clip.document.length
         self._walks = walks(span(length, asked["start"], asked["stop"]), length, asked["direction"])
         self._cancelled = threading.Event()
         self._over = threading.Event()
@@ -100,29 +100,50 @@ class Propagation:
 
     def _walk(self, walk: Sequence[int], number: int) -> None:
         """Carry objects along one direction; ``walk`` is the frames in their order."""
-        clip, followed = self._clip, dict[int, RunLengths]()
-        with self._engine.running():
-            tracker = clip.model.tracker(clip.frames.__getitem__)
+        carrier = Carrier(self._clip, self._only)
         for place, (before, frame_idx) in enumerate(pairwise(walk), 1):
             if self._cancelled.is_set():
                 message = "propagation was cancelled; the finished frames stay, and the next one goes on from there"
                 raise CancelledError(message)
-            starts = self._starts(before, frame_idx)
-            taken_up = {
-                object_id: self._sightings(tracker, object_id, walk[:place])
-                for object_id, mask in starts.items()
-                if followed.get(object_id) is not mask
-            }
-            with self._engine.running():
-                for object_id in followed.keys() - starts.keys():
-                    tracker.drop(object_id)
-                for object_id, seen in taken_up.items():
-                    tracker.follow(object_id, seen)
-                found = tracker.step(frame_idx) if starts else {}
-            followed = self._keep(before, frame_idx, starts, found)
-            for object_id in starts.keys() - followed.keys():
-                tracker.drop(object_id)
+            carrier.advance(before, frame_idx)
             self._tell((number + place / (len(walk) - 1)) / len(self._walks))
+
+
+class Carrier:
+    """A tracker and the objects that it follows.
+
+    Parameters
+    ----------
+    clip : LiveClip
+    only : collection of int, optional
+        The objects to carry; None are all. Locked ones are never carried.
+    """
+
+    def __init__(self, clip: LiveClip, only: Collection[int] | None = None) -> None:
+        self._clip = clip
+        self._engine = engine_of(clip.model)
+        self._only = only
+        self._followed: dict[int, RunLengths] = {}
+        with self._engine.running():
+            self._tracker = clip.model.tracker(clip.frames.__getitem__)
+
+    def advance(self, before: int, frame_idx: int) -> None:
+        """Carry what is known on one frame, and not on the next, to the next."""
+        starts = self._starts(before, frame_idx)
+        taken_up = {
+            object_id: self._sightings(object_id, before, forward=frame_idx > before)
+            for object_id, mask in starts.items()
+            if self._followed.get(object_id) is not mask
+        }
+        with self._engine.running():
+            for object_id in self._followed.keys() - starts.keys():
+                self._tracker.drop(object_id)
+            for object_id, seen in taken_up.items():
+                self._tracker.follow(object_id, seen)
+            found = self._tracker.step(frame_idx) if starts else {}
+        self._followed = self._keep(before, frame_idx, starts, found)
+        for object_id in starts.keys() - self._followed.keys():
+            self._tracker.drop(object_id)
 
     def _keep(
         self, before: int, frame_idx: int, starts: Mapping[int, RunLengths], found: Mapping[int, Tracked]
@@ -155,28 +176,17 @@ class Propagation:
                     starts[object_id] = here.mask
         return starts
 
-    def _sightings(self, tracker: Tracker, object_id: int, walked: Sequence[int]) -> list[Sighting]:
-        """Return where an object was seen on the way to the last of these frames, as a tracker takes it up."""
+    def _sightings(self, object_id: int, last: int, *, forward: bool) -> list[Sighting]:
+        """Return where an object was seen on the way to a frame, as the tracker takes it up."""
         clip, sightings, others = self._clip, [], 0
-        forward = len(walked) < 2 or walked[-1] > walked[0]  # noqa: PLR2004 - one frame has no direction
-        known = [k for k in clip.frames_of(object_id) if (k <= walked[-1] if forward else k >= walked[-1])]
-        for frame_idx in reversed(known if forward else known[::-1]):
+        known = clip.frames_of(object_id)
+        for frame_idx in [k for k in known[::-1] if k <= last] if forward else [k for k in known if k >= last]:
             sheet = clip.state.sheets.get(frame_idx)
             said = sheet.instances.get(object_id) if sheet else None
             others += said is None
-            if said is None and others > tracker.memory:
-                continue
-            there = clip.known(object_id, frame_idx)
-            if there is None:
-                continue
-            prompts = None
-            if said is not None:
-                prompts = InstancePrompts(
-                    points=np.array([(p.x, p.y) for p in said.points], np.float32).reshape(-1, 2),
-                    labels=np.array([p.positive for p in said.points], np.bool_),
-                    box=np.array(said.box.xyxy, np.float32) if said.box else None,
-                )
-            sightings.append(Sighting(frame_idx, there.mask, prompts))
+            there = clip.known(object_id, frame_idx) if said or others <= self._tracker.memory else None
+            if there is not None:
+                sightings.append(Sighting(frame_idx, there.mask, prompts_of(said) if said else None))
         return sightings[::-1]
 
 

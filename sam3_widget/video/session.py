@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 from sam3_widget.core.clip import frame_of_concept, frame_of_prompt
+from sam3_widget.core.runs import RunLengths
 from sam3_widget.models.base import no_progress
 from sam3_widget.session import Session
 from sam3_widget.video.live import LiveClip
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
     from sam3_widget.core.commands import Command
     from sam3_widget.core.prompts import Exemplar, Point, Stroke
-    from sam3_widget.core.runs import RunLengths
     from sam3_widget.core.state import InstanceState
     from sam3_widget.models.base import Model, Progress
     from sam3_widget.results import Concept, Instance
@@ -57,6 +58,24 @@ class ByFrame(Mapping[int, dict[int, _Value]], Generic[_Value]):
         return sum(1 for _ in self)
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What is known on the newest frame of a stream.
+
+    Attributes
+    ----------
+    frame_idx : int
+    masks : dict
+        ``(H, W)`` bool by ``object_id``.
+    scores : dict
+        How sure the model is, 0 to 1, by ``object_id``.
+    """
+
+    frame_idx: int
+    masks: dict[int, NDArray[np.bool_]]
+    scores: dict[int, float]
+
+
 class VideoSession:
     """A clip, a model and everything said so far: prompt on any frame, propagate, correct, propagate again.
 
@@ -66,8 +85,9 @@ class VideoSession:
 
     Parameters
     ----------
-    source : path, numpy array, torch tensor or list of images
-        A video file, a folder of frames, ``(T, H, W, 3)``: see :meth:`sam3_widget.video.frames.Frames.read`.
+    source : path, numpy array, torch tensor, list of images or iterator
+        A video file, a folder of frames, ``(T, H, W, 3)``: see :meth:`sam3_widget.video.frames.Frames.read`. An
+        iterator is a live source: see :meth:`step`.
     model : str, path or Model
         What :func:`~sam3_widget.models.catalog.load_model` takes, or a loaded model.
     classes : iterable of str
@@ -97,7 +117,7 @@ class VideoSession:
 
     def __len__(self) -> int:
         """Return the number of frames."""
-        return self._live.state.length
+        return self._live.document.length
 
     def frame(self, frame_idx: int) -> Session:
         """Return one frame as a session of its own: its verbs act on this frame, undo and redo on the whole clip."""
@@ -195,6 +215,23 @@ class VideoSession:
         number = getattr(concept, "concept_id", concept)
         self.frame(frame_of_concept(self._live.state, number)).remove_concept(number)
 
+    def load_masks(
+        self, masks: Mapping[int, Mapping[int, ArrayLike | RunLengths]], labels: Mapping[int, str] | None = None
+    ) -> None:
+        """Take masks from elsewhere: ``masks[object_id][frame_idx]``, ``(H, W)`` bool or run lengths.
+
+        Each object's first mask counts as a person's, the others as if they had been carried there: a correction on a
+        frame makes those after it stale. An object of the same id is replaced. One step of the history.
+        """
+        runs = {
+            object_id: {
+                frame_idx: mask if isinstance(mask, RunLengths) else RunLengths.from_mask(np.asarray(mask, np.bool_))
+                for frame_idx, mask in by_frame.items()
+            }
+            for object_id, by_frame in masks.items()
+        }
+        self._live.load_masks(runs, labels or {})
+
     # Objects
 
     def set_label(self, object_id: int, label: str) -> None:
@@ -280,6 +317,37 @@ class VideoSession:
             progress(1.0)
         return job
 
+    def step(self, frame: object) -> Step:
+        """Take the next frame of a live source, and carry to it what is known on the frame before.
+
+        The session of a live source is made of its iterator and takes the first frame from it; prompts on that frame,
+        or later on the newest, say what to follow::
+
+            v = VideoSession(camera, "builtin")
+            v.add_box((210, 80, 420, 460), frame_idx=0)
+            for frame in camera:
+                result = v.step(frame)
+
+        A stream gives up what takes later frames: propagation backward over frames that are no longer held (the last
+        256 MB of them are), and a model's second look at objects that it was not sure of when they appeared.
+
+        Parameters
+        ----------
+        frame : numpy array, PIL image, path, torch tensor
+            Of the size of the first; see :meth:`sam3_widget.core.image.Image.read`.
+
+        Returns
+        -------
+        Step
+
+        Raises
+        ------
+        InvalidVideoError
+            The frame has another size, or the session's source is no live one.
+        """
+        frame_idx = self._live.step(frame)
+        return Step(frame_idx, self.masks[frame_idx], self.scores[frame_idx])
+
     def cancel(self) -> None:
         """Stop what the model is doing; prompts and finished frames stay."""
         self._live.cancel()
@@ -304,6 +372,32 @@ class VideoSession:
     def boxes(self) -> ByFrame[NDArray[np.float32]]:
         """``boxes[frame_idx][object_id]``: tight, ``(4,)`` float32 ``(x1, y1, x2, y2)``; zeros for an empty mask."""
         return ByFrame(self._live, lambda known: np.array(known.mask.bbox or (0, 0, 0, 0), np.float32))
+
+    def runs(self, object_id: int) -> dict[int, RunLengths]:
+        """Return the masks of an object as run lengths, by the frames where it is known."""
+        self._live.state.common.instance(object_id)
+        known = ((k, self._live.known(object_id, k)) for k in self._live.frames_of(object_id))
+        return {frame_idx: there.mask for frame_idx, there in known if there is not None}
+
+    @property
+    def name(self) -> str:
+        """Name of the clip's file or folder, "" where there is none."""
+        return self._live.frames.name
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second, on average; None where the source does not say."""
+        return self._live.frames.fps
+
+    @property
+    def height(self) -> int:
+        """Rows of pixels of a frame."""
+        return self._live.frames.height
+
+    @property
+    def width(self) -> int:
+        """Columns of pixels of a frame."""
+        return self._live.frames.width
 
     @property
     def objects(self) -> tuple[InstanceState, ...]:

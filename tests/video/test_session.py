@@ -1,4 +1,4 @@
-"""Prompt on any frame, propagate, correct, propagate again: without a view, on a model that moves masks by four pixels."""
+"""Prompt on any frame, propagate, correct, propagate again: without a view, on a model that only moves masks."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_propagate_range_is_half_open_and_goes_on_from_the_frame_before(video, m
 def test_only_the_objects_asked_for_that_are_not_locked_are_carried(video, model):
     for _ in range(3):
         video.add_box(BOX, frame_idx=0)
-    video.set_locked(2, True)
+    video.set_locked(2, locked=True)
     video.propagate(object_ids=[1, 2])
     assert {object_id for object_id, _ in computed(model)} == {1}
     video.propagate()
@@ -306,7 +306,7 @@ def test_labels_locks_and_selection_are_of_the_whole_clip(video):
     assert video.frame(7).labels == ["chair"]
     video.frame(7).set_label(1, "stool")
     assert video.objects[0].label == "stool"
-    video.set_locked(1, True)
+    video.set_locked(1, locked=True)
     assert video.frame(3).instances[0].locked
     assert video.frame(9).classes == ("chair", "stool")
     assert len(known(video, 1)) == LENGTH
