@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from sam3_widget.core.clip import frame_of_concept, frame_of_prompt
+from sam3_widget.core.clip import frame_of, frame_of_concept, frame_of_prompt
 from sam3_widget.core.runs import RunLengths
 from sam3_widget.models.base import no_progress
 from sam3_widget.session import Session
@@ -44,7 +45,7 @@ class ByFrame(Mapping[int, dict[int, _Value]], Generic[_Value]):
     def __getitem__(self, frame_idx: int) -> dict[int, _Value]:
         """Return the values on one frame by ``object_id``."""
         clip = self._clip
-        clip.frame(frame_idx)
+        frame_of(clip.document.length, frame_idx)
         known = ((i.object_id, clip.known(i.object_id, frame_idx)) for i in clip.state.common.instances)
         return {object_id: self._value(there) for object_id, there in known if there is not None}
 
@@ -446,6 +447,21 @@ class VideoSession:
                     }
                 )
         return rows
+
+    def to_dataframe(self) -> Any:  # noqa: ANN401 - pandas need not be installed
+        """Return :meth:`tracks` as a pandas ``DataFrame``.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
+        """
+        try:
+            pandas = import_module("pandas")  # not a dependency
+        except ImportError as error:
+            message = "a data frame takes pandas: pip install pandas (tracks() gives the same rows without it)"
+            raise ImportError(message) from error
+        return pandas.DataFrame(self.tracks())
 
     def worst_frame(self, object_id: int | None = None) -> int | None:
         """Return the carried frame of the lowest score, of one object or of all; None where nothing was carried."""

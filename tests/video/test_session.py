@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -356,6 +357,15 @@ def test_tracks_are_rows_by_object_and_frame(video):
         "y2": 22,
         "source": "forward",
     }
+
+
+def test_data_frame_has_the_rows_of_the_tracks(video, monkeypatch):
+    video.add_box(BOX, frame_idx=0)
+    video.propagate(stop=3)
+    assert video.to_dataframe().to_dict("records") == video.tracks()
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        video.to_dataframe()
 
 
 @pytest.mark.parametrize(
