@@ -27,6 +27,18 @@ class InvalidImageError(Sam3WidgetError, ValueError):
     code = "invalid_image"
 
 
+class InvalidVideoError(Sam3WidgetError, ValueError):
+    """What was given cannot be read as one clip, or a frame of it cannot be decoded."""
+
+    code = "invalid_video"
+
+
+class FormatError(Sam3WidgetError, ValueError):
+    """A file of annotations is not of the format it should be, or a format cannot hold what it should."""
+
+    code = "format"
+
+
 class NotFoundError(Sam3WidgetError, KeyError):
     """A prompt, an instance or a command with this id or name does not exist."""
 
@@ -39,6 +51,10 @@ class NotFoundError(Sam3WidgetError, KeyError):
 
 class PromptWarning(UserWarning):
     """A prompt was taken, but not all of it will be seen by the model."""
+
+
+class VideoWarning(UserWarning):
+    """A clip was taken, but not all of it can be read as it was recorded."""
 
 
 class LockedError(Sam3WidgetError):

@@ -276,11 +276,7 @@ class LivePicture(ABC):
             if instance is None or instance.answer is not answer:
                 return None
             size = (self.state.height, self.state.width)
-        said = InstancePrompts(
-            points=np.array([(p.x, p.y) for p in instance.points], np.float32).reshape(-1, 2),
-            labels=np.array([p.positive for p in instance.points], np.bool_),
-            box=np.array(instance.box.xyxy, np.float32) if instance.box else None,
-        )
+        said = prompts_of(instance)
         basis, strokes = instance.basis, instance.prior_strokes
         if basis is None or isinstance(basis, RunLengths):
             if basis is None and not strokes:
@@ -412,6 +408,15 @@ def checked_classes(classes: Iterable[str]) -> tuple[str, ...]:
         message = f"classes must be a list of names, got {classes!r}"
         raise InvalidPromptError(message)
     return names
+
+
+def prompts_of(instance: InstanceState) -> InstancePrompts:
+    """Return the clicks and the box of an instance as models take them."""
+    return InstancePrompts(
+        points=np.array([(p.x, p.y) for p in instance.points], np.float32).reshape(-1, 2),
+        labels=np.array([p.positive for p in instance.points], np.bool_),
+        box=np.array(instance.box.xyxy, np.float32) if instance.box else None,
+    )
 
 
 def cells_of(state: State) -> dict[Key, Cell]:
