@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from sam3_widget.models.base import Capabilities
 
 _CLICKS = Capabilities(points=True, boxes=True, mask_prompt=True)
+_VIDEO = Capabilities(points=True, boxes=True, mask_prompt=True, video=True)
 CAPABILITIES = {
     "builtin": Capabilities(points=True, boxes=True, mask_prompt=True, exemplars=True),
     "sam3": Capabilities(points=True, boxes=True, mask_prompt=True, text=True, exemplars=True),
-    "sam2": _CLICKS,
+    "sam2": _VIDEO,
     "sam_hq": _CLICKS,
     "sam": _CLICKS,
-    "edgetam": _CLICKS,
+    "edgetam": _VIDEO,
 }
 """What the models of each family can do."""
 APACHE = "Apache-2.0"

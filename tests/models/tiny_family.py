@@ -8,6 +8,8 @@ import torch
 from transformers import (
     EdgeTamConfig,
     EdgeTamModel,
+    EdgeTamVideoConfig,
+    EdgeTamVideoModel,
     Sam2Config,
     Sam2Model,
     Sam2VideoConfig,
@@ -104,14 +106,57 @@ def _sam2_video() -> Sam2VideoModel:
     return Sam2VideoModel(Sam2VideoConfig(**_parts(_HIERA), **memory))
 
 
+WIDE = 128
+"""Features of the video models that can be run: transformers fixes those of a memory at 64."""
+
+
+def _wide() -> dict[str, object]:
+    """Return what SAM 2 and EdgeTAM have in common, encoder included: EdgeTAM's own comes through another package."""
+    return {
+        "vision_config": {**_HIERA, "fpn_hidden_size": WIDE},
+        "prompt_encoder_config": {**_PROMPTS, "hidden_size": WIDE},
+        "mask_decoder_config": {**_DECODER, "hidden_size": WIDE, "iou_head_hidden_dim": WIDE},
+        "image_size": SIDE,
+        "memory_attention_hidden_size": WIDE,
+        "memory_attention_num_layers": 1,
+        "memory_attention_rope_feat_sizes": [GRID, GRID],
+        "memory_encoder_hidden_size": WIDE,
+        "memory_encoder_output_channels": 64,
+        "mask_downsampler_embed_dim": WIDE,
+        "memory_fuser_embed_dim": WIDE,
+        "memory_fuser_intermediate_dim": 64,
+    }
+
+
+def _sam2_clip(**settings: object) -> Sam2VideoModel:
+    return Sam2VideoModel(Sam2VideoConfig(**_wide(), memory_attention_feed_forward_hidden_size=64, **settings))
+
+
+def _edgetam_clip() -> EdgeTamVideoModel:
+    latents = (GRID // 2) ** 2
+    perceiver = {
+        "memory_attention_mlp_hidden_size": 64,
+        "memory_attention_rope_k_sizes": [GRID // 2, GRID // 2],
+        "perceiver_resampler_num_latents": latents,
+        "perceiver_resampler_num_latents_2d": latents,
+        "perceiver_resampler_mlp_intermediate_size": 64,
+    }
+    return EdgeTamVideoModel(EdgeTamVideoConfig(**_wide(), **perceiver))
+
+
 BUILDERS: dict[str, Callable[[], PreTrainedModel]] = {
     "sam": lambda: SamModel(SamConfig(**_parts(_VIT))),
     "sam_hq": lambda: SamHQModel(SamHQConfig(**_parts(_VIT, vit_dim=_VIT["hidden_size"]))),
     "sam2": lambda: Sam2Model(Sam2Config(**_parts(_HIERA))),
     "sam2_video": _sam2_video,
     "edgetam": lambda: EdgeTamModel(EdgeTamConfig(**_parts(_REPVIT))),
+    "sam2.1_clip": _sam2_clip,
+    "sam2_clip": lambda: _sam2_clip(
+        enable_temporal_pos_encoding_for_object_pointers=False, enable_occlusion_spatial_embedding=False
+    ),
+    "edgetam_clip": _edgetam_clip,
 }
-"""How to build each model, by its ``model_type``."""
+"""How to build each model, by its ``model_type``; those that can be run on a clip by their edition."""
 
 
 def tiny_family(kind: str, seed: int = SEED) -> PreTrainedModel:

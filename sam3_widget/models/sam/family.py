@@ -7,6 +7,7 @@ Anything in Images and Videos" (Ravi et al., 2024), "EdgeTAM: On-Device Track An
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -21,6 +22,8 @@ from sam3_widget.models.sam.padding import covered, crop, pad
 from sam3_widget.models.sam.preprocess import Channels, Preprocess, read_channels
 from sam3_widget.models.sam.runtime import choose_runtime
 from sam3_widget.models.sam.store import EmbeddingStore, fingerprint, remembered
+from sam3_widget.models.sam.tracking import SamTracker
+from sam3_widget.models.sam.video import VIDEO_KINDS, VideoNetwork, image_part, place_memory
 from sam3_widget.models.weights.checkpoint import FAMILIES, model_type, require, unimportable
 from sam3_widget.models.weights.files import read_json
 from sam3_widget.models.weights.pretrained import load_whole
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
-    from sam3_widget.models.base import Candidates, InstancePrompts, Progress, Question
+    from sam3_widget.models.base import Candidates, Frames, InstancePrompts, Progress, Question, Tracker
 
 PADDED = {"sam", "sam_hq"}
 """Families that keep an image's proportions and pad it to a square; the others stretch it."""
@@ -57,9 +60,11 @@ class FamilyEmbedding(Embedding):
 
 
 class SamFamily(Model):
-    """One of ``SamModel``, ``SamHQModel``, ``Sam2Model`` and ``EdgeTamModel``.
+    """One of ``SamModel``, ``SamHQModel``, ``Sam2Model`` and ``EdgeTamModel``, or a video model that holds one of them.
 
-    The encoder runs in the chosen precision; the decoder, a hundredth of the work, always in float32.
+    ``Sam2VideoModel`` and ``EdgeTamVideoModel`` carry objects through a clip with the weights that also refine masks.
+
+    The encoder runs in the chosen precision; the decoder of images, a hundredth of the work, always in float32.
 
     Parameters
     ----------
@@ -89,15 +94,21 @@ class SamFamily(Model):
     ) -> None:
         family = FAMILIES[model.config.model_type]
         self.name = name
-        self.capabilities = CAPABILITIES[family]
+        has_video = model.config.model_type in VIDEO_KINDS
+        self.capabilities = replace(CAPABILITIES[family], video=has_video)
         self._runtime = choose_runtime(device, dtype)
         self.batch = self._runtime.batch
-        self._network = Network(model, self._runtime)
+        image_model = image_part(model) if has_video else model
+        self._network = Network(image_model, self._runtime)
+        self._video = None
+        if has_video:
+            place_memory(model, image_model, self._runtime)
+            self._video = VideoNetwork(model, self._runtime)
         self._preprocess = Preprocess(self._network.side, *channels, family not in PADDED)
         self._sizes = [math.prod(shape) for shape in self._network.shapes]
         self._store = None
         if cache_dir is not None:
-            key = fingerprint(model.parameters(), self._preprocess, self._runtime.dtype)
+            key = fingerprint(image_model.parameters(), self._preprocess, self._runtime.dtype)
             self._store = EmbeddingStore(cache_dir, key, (sum(self._sizes),))
 
     @classmethod
@@ -116,8 +127,9 @@ class SamFamily(Model):
         Parameters
         ----------
         folder : Path
-            As ``save_pretrained`` writes it, or as the Hub's cache holds it: configuration and weights. The image
-            models' checkpoints and those of ``Sam2VideoModel`` and ``EdgeTamVideoModel`` will do.
+            As ``save_pretrained`` writes it, or as the Hub's cache holds it: configuration and weights. The public
+            checkpoints of SAM 2 and EdgeTAM are those of ``Sam2VideoModel`` and ``EdgeTamVideoModel``; one of an image
+            model carries nothing through a video.
         name, device, dtype, cache_dir
             As for the class.
         resolution : None
@@ -134,13 +146,14 @@ class SamFamily(Model):
             message = f"the resolution of {name!r} cannot be changed, got {resolution}; expected None"
             raise ModelError(message)
         runtime = choose_runtime(device, dtype)
-        family = FAMILIES[model_type(folder)]
+        stated_type = model_type(folder)
+        family = FAMILIES[stated_type]
         if family not in KINDS:
             message = f"{folder} holds a checkpoint of the family {family!r}; expected one of: {', '.join(KINDS)}"
             raise WeightsError(message)
         require(family)
         try:
-            kind = getattr(transformers, KINDS[family])
+            kind = getattr(transformers, VIDEO_KINDS.get(stated_type, KINDS[family]))
         except ImportError as error:
             raise unimportable(error) from error
         stated = {key: value for key, value in read_json(folder / "config.json").items() if key != "model_type"}
@@ -193,6 +206,12 @@ class SamFamily(Model):
                 logits, scores = self._network.decode(embedding.maps, batch, masks)
                 answers.update(zip(batch.order, map(to_candidates, crop(logits, share), scores), strict=True))
         return [answers[index] for index in range(len(questions))]
+
+    def tracker(self, frames: Frames) -> Tracker:
+        """Return what carries objects through a clip; see :meth:`sam3_widget.models.base.Model.tracker`."""
+        if self._video is None:
+            return super().tracker(frames)
+        return SamTracker(self._video, self._preprocess, self._runtime, frames)
 
     def _unpack(self, state: torch.Tensor) -> Maps:
         """Return the feature maps in what the store keeps: all their values in a row."""

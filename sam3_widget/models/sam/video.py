@@ -1,0 +1,176 @@
+"""The video models of transformers seen alike: SAM 2 and EdgeTAM, which hold their image model within them.
+
+What carries an object from frame to frame is a memory: "SAM 2: Segment Anything in Images and Videos" (Ravi et al.,
+2024). Each frame attends to what the memory encoder made of earlier frames and of the masks on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import transformers
+
+from sam3_widget.models.sam.network import KINDS
+from sam3_widget.models.weights.checkpoint import FAMILIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import PreTrainedModel
+
+    from sam3_widget.models.sam.runtime import Runtime
+
+VIDEO_KINDS = {"sam2_video": "Sam2VideoModel", "edgetam_video": "EdgeTamVideoModel"}
+"""The class of transformers for each ``model_type`` that carries objects through a video."""
+SESSIONS = {"sam2_video": "Sam2VideoInferenceSession", "edgetam_video": "EdgeTamVideoInferenceSession"}
+"""The class in which transformers keeps what such a model remembers, by ``model_type``."""
+
+Features = dict[str, list[torch.Tensor]]
+"""What a session caches of one frame, (h * w, 1, C) float32 each: ``vision_feats`` of all levels, the finest first, and
+``vision_pos_embeds`` of the coarsest, which alone attends to the memory."""
+
+
+def image_part(video: PreTrainedModel) -> PreTrainedModel:
+    """Return the image model that is part of a video model: of the same modules and parameters, none of them a copy.
+
+    Parameters
+    ----------
+    video : PreTrainedModel
+        Of one of the classes in :data:`VIDEO_KINDS`.
+    """
+    kind = getattr(transformers, KINDS[FAMILIES[video.config.model_type]])
+    stated = {key: value for key, value in video.config.to_dict().items() if key != "model_type"}
+    with torch.device("meta"):  # parameters without memory, in whose place come those of the video model
+        image = kind(kind.config_class.from_dict(stated))
+    parts = [*image.named_children(), *image.named_parameters(recurse=False)]
+    for name, _ in parts:
+        setattr(image, name, getattr(video, name))
+    view: PreTrainedModel = image.eval()
+    return view
+
+
+def place_memory(video: PreTrainedModel, image: PreTrainedModel, runtime: Runtime) -> None:
+    """Move what a video model has beyond its image part to the device, in float32.
+
+    Parameters
+    ----------
+    video : PreTrainedModel
+    image : PreTrainedModel
+        Its image part, placed already.
+    runtime : Runtime
+    """
+    placed = {id(parameter) for parameter in image.parameters()}
+    for parameter in video.parameters():
+        if id(parameter) not in placed:
+            parameter.data = parameter.data.float()
+    cast("Any", video).to(runtime.device).eval().requires_grad_(requires_grad=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a video model says of one object on one frame.
+
+    Attributes
+    ----------
+    logits : (h, w) float32
+        Over the whole frame, on the CPU; -1024 everywhere where the object is not in view.
+    score : float
+        Probability that the object is in view times predicted IoU, 0 to 1; 0 where it is not in view.
+    """
+
+    logits: torch.Tensor
+    score: float
+
+
+class VideoNetwork:
+    """A video model of transformers.
+
+    The encoder runs in the chosen precision. What remembers and decodes is float32, under autocast where objects are
+    carried in half precision on an accelerator, and without it where a person's prompts are read.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        On its device already, with everything but the encoder in float32.
+    runtime : Runtime
+    encode : callable, optional
+        Makes of (1, 3, side, side) float32 pixels the ``vision_feats`` and ``vision_pos_embeds`` of
+        :data:`Features`, for a model whose encoder is elsewhere; by default the model's own encoder.
+
+    Attributes
+    ----------
+    recent : int
+        How many frames before the next one it attends to, beside those that a person prompted.
+    pointers : int
+        How many frames before the next one it reads the object's summary of, a single vector.
+    mask_side : int
+        Pixels per side of the masks that it makes, which cover the same square as the encoder's input.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        runtime: Runtime,
+        encode: Callable[[torch.Tensor], tuple[list[torch.Tensor], list[torch.Tensor]]] | None = None,
+    ) -> None:
+        self._model = cast("Any", model)
+        self._runtime = runtime
+        self._encode = encode or self._own_encoder
+        config = self._model.config
+        self.recent: int = config.num_maskmem - 1
+        self.pointers: int = config.max_object_pointers_in_encoder - 1
+        self.mask_side: int = self._model.prompt_encoder.mask_input_size[0]
+        self._positions: torch.Tensor | None = None
+
+    def session(self) -> Any:  # noqa: ANN401 - transformers has no common base of them
+        """Return a new session of transformers, with one object, whose index is 0 and whose id is 0."""
+        device = self._runtime.device
+        kind = getattr(transformers, SESSIONS[self._model.config.model_type])
+        session = kind(
+            inference_device=device, inference_state_device=device, video_storage_device=device, dtype=torch.float32
+        )
+        session.obj_id_to_idx(0)
+        return session
+
+    def encode(self, pixels: torch.Tensor) -> Features:
+        """Return what a session caches of a frame, ``(1, 3, side, side)`` float32."""
+        maps, positions = self._encode(pixels)
+        return {
+            "vision_feats": [level.float() for level in maps],
+            "vision_pos_embeds": [positions[-1].float()],
+        }
+
+    def run(self, session: Any, frame_idx: int, pixels: torch.Tensor, *, reverse: bool) -> Outcome:  # noqa: ANN401
+        """Let the model say where the session's object is on a frame whose features the session has cached.
+
+        Parameters
+        ----------
+        session : Sam2VideoInferenceSession or another of :data:`SESSIONS`
+        frame_idx : int
+        pixels : (1, 3, side, side) float32
+            Given so that transformers takes the frame as one of a stream, whose end is not known.
+        reverse : bool
+            Whether the clip is walked backwards.
+        """
+        scores: list[torch.Tensor] = []
+        hook = self._model.mask_decoder.register_forward_hook(lambda _m, _a, made: scores.append(made[1].max()))
+        try:
+            output = self._model(session, frame_idx=frame_idx, frame=pixels, reverse=reverse)
+        finally:
+            hook.remove()
+        logits = output.pred_masks[0, 0].float().cpu().clone()  # the session keeps its own
+        there = torch.sigmoid(output.object_score_logits.float()) * scores[-1].float().clamp(0, 1)
+        return Outcome(logits, float(there) if bool((logits > 0).any()) else 0.0)
+
+    def shared_positions(self, positions: torch.Tensor) -> torch.Tensor:
+        """Return the positions within a memory, the same for all frames and objects, as one tensor for all of them."""
+        if self._positions is None or self._positions.shape != positions.shape:
+            self._positions = positions.clone()
+        return self._positions
+
+    def _own_encoder(self, pixels: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        device, dtype = self._runtime.device, self._runtime.dtype
+        output = self._model.get_image_features(pixels.to(device, dtype), return_dict=True)
+        return output.fpn_hidden_states, output.fpn_position_encoding
