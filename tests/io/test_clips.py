@@ -109,7 +109,7 @@ def test_png_folder_is_a_palette_of_ids_and_comes_back(video, tmp_path: Path):
 
 def test_png_folder_refuses_what_it_cannot_hold(video, tmp_path: Path):
     video.add_box((10, 12, 18, 20), frame_idx=0)
-    with pytest.raises(FormatError, match='objects 1 and 3 overlap on frame 0.*overlaps="smaller"'):
+    with pytest.raises(FormatError, match=r'objects 1 and 3 overlap on frame 0.*overlaps="smaller"'):
         io.write_png_folder(tmp_path, video)
     io.write_png_folder(tmp_path, video, overlaps="smaller")
     with PILImage.open(tmp_path / "00000.png") as picture:

@@ -12,7 +12,21 @@ import sam3_widget
 PACKAGE = Path(sam3_widget.__file__).parent
 
 # Imports go down only: a layer may import the ones after it, never the ones before it.
-LAYERS = ("widget", "io", "video", "session", "arrays", "results", "live", "batch", "jobs", "engine", "models", "core", "errors")
+LAYERS = (
+    "widget",
+    "io",
+    "video",
+    "session",
+    "arrays",
+    "results",
+    "live",
+    "batch",
+    "jobs",
+    "engine",
+    "models",
+    "core",
+    "errors",
+)
 ONLY_ABOVE_CORE = {"torch", "transformers", "IPython", "ipywidgets", "anywidget", "traitlets", "jupyterlab", "comm"}
 
 
