@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = {"sam3_widget/static/widget.js", "sam3_widget/static/widget.css"}
+MODEL = {f"sam3_widget/models/builtin/{name}" for name in ("weights.safetensors", "MODEL_CARD.md")}
 
 
 def build(source: Path, out: Path, kind: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -62,11 +63,11 @@ def unpacked(sdist, tmp_path):
     return only(tmp_path, "sam3_widget-*")
 
 
-def test_wheel_holds_bundle_types_and_license(wheel):
+def test_wheel_holds_bundle_model_types_and_license(wheel):
     with zipfile.ZipFile(wheel) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
-    assert {*BUNDLE, "sam3_widget/py.typed"} <= sizes.keys()
-    assert all(sizes[name] > 0 for name in BUNDLE)
+    assert {*BUNDLE, *MODEL, "sam3_widget/py.typed"} <= sizes.keys()
+    assert all(sizes[name] > 0 for name in (*BUNDLE, *MODEL))
     assert any(name.endswith("licenses/LICENSE") for name in sizes)
 
 
