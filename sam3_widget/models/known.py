@@ -9,7 +9,7 @@ from sam3_widget.models.base import Capabilities
 _CLICKS = Capabilities(points=True, boxes=True, mask_prompt=True)
 _VIDEO = Capabilities(points=True, boxes=True, mask_prompt=True, video=True)
 CAPABILITIES = {
-    "builtin": Capabilities(points=True, boxes=True, mask_prompt=True, exemplars=True),
+    "builtin": Capabilities(points=True, boxes=True, mask_prompt=True, exemplars=True, video=True),
     "sam3": Capabilities(points=True, boxes=True, mask_prompt=True, text=True, exemplars=True),
     "sam2": _VIDEO,
     "sam_hq": _CLICKS,

@@ -14,13 +14,14 @@ from sam3_widget.models.builtin.exemplars import search
 from sam3_widget.models.builtin.geometry import LIMIT, bound_by_box, keep_settled, nudge, obey_clicks
 from sam3_widget.models.builtin.guide import fit
 from sam3_widget.models.builtin.runtime import BuiltinEmbedding, Runtime, bounded
+from sam3_widget.models.builtin.tracker import FlowTracker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from sam3_widget.models.base import ConceptPrompts, InstancePrompts, Progress
+    from sam3_widget.models.base import ConceptPrompts, Frames, InstancePrompts, Progress
 
 SIZE_COUNTS = 0.03
 """What a candidate's score gains with the logarithm of its share of the image."""
@@ -39,7 +40,7 @@ class BuiltinModel(Model):
     """
 
     name = "builtin"
-    capabilities = Capabilities(points=True, boxes=True, mask_prompt=True, exemplars=True)
+    capabilities = Capabilities(points=True, boxes=True, mask_prompt=True, exemplars=True, video=True)
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
         self._runtime = Runtime(weights)
@@ -97,6 +98,10 @@ class BuiltinModel(Model):
             report = partial(_report, progress, number, len(embeddings))
             found.append(search(self._runtime, self._own(embedding), concept, report))
         return found
+
+    def tracker(self, frames: Frames) -> FlowTracker:
+        """Return what carries objects through a clip; see :class:`sam3_widget.models.builtin.tracker.FlowTracker`."""
+        return FlowTracker(self._runtime, frames)
 
     def _own(self, embedding: Embedding) -> BuiltinEmbedding:
         """Return an embedding, if it is one of this model's."""
