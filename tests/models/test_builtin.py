@@ -69,6 +69,24 @@ def test_refine_negative_click_removes_the_wrong_part_and_keeps_the_rest() -> No
     assert iou(mask, disc) > 0.95
 
 
+def test_refine_box_around_something_else_than_the_mask_starts_over() -> None:
+    image, disc = scene()
+    model = BuiltinModel()
+    embedding = model.encode(image)
+    wrong = np.full(disc.shape, -6, np.float32)
+    wrong[130:150, 170:190] = 6
+    box = np.array((108, 68, 252, 212), np.float32)
+    answer = model.refine(embedding, InstancePrompts(box=box), wrong)
+    assert iou(mask_of(answer.logits[0], disc.shape), disc) > 0.9
+    # A mask that fills the box is what the next click starts from.
+    half = np.where(disc, np.float32(6), np.float32(-6))
+    half[:100] = -6
+    said = InstancePrompts(np.array([(180, 160)], np.float32), np.array([True]), box)
+    kept = model.refine(embedding, said, half).logits[0]
+    fresh = model.refine(embedding, said).logits[0]
+    assert np.abs(kept - fresh).max() > 0.5
+
+
 def test_refine_positive_click_adds_the_missing_part() -> None:
     image, disc = scene()
     half = disc.copy()

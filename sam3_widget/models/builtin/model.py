@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from sam3_widget.errors import InvalidPromptError
@@ -27,6 +28,8 @@ SIZE_COUNTS = 0.03
 """What a candidate's score gains with the logarithm of its share of the image."""
 ALIKE = 0.9
 """IoU from which two candidates are no choice."""
+FILLED = 0.5
+"""IoU of the box of an earlier mask with a drawn box from which they are of the same thing."""
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 
 
@@ -59,9 +62,12 @@ class BuiltinModel(Model):
     ) -> Candidates:
         """Decode one instance; see :meth:`sam3_widget.models.base.Model.refine`.
 
-        A positive click outside the box stays inside the mask; there the box does not bound.
+        A positive click outside the box stays inside the mask; there the box does not bound. Earlier logits of
+        something else than what the box is drawn around are forgotten.
         """
         seen = self._own(embedding)
+        if previous is not None and prompts.box is not None and not fills(prompts.box, previous, seen):
+            previous = None
         if previous is None and prompts.box is None and len(prompts.points) == 0:
             message = "nothing to refine: expected at least one point, a box or previous logits"
             raise InvalidPromptError(message)
@@ -139,6 +145,17 @@ def finish(
     if before is not None:
         sharp = keep_settled(sharp, before, prompts.points, prompts.labels, size)
     return obeying(sharp, seen, prompts)
+
+
+def fills(box: NDArray[np.float32], logits: NDArray[np.float32], seen: Embedding) -> bool:
+    """Return whether a mask's own box is about the one that was drawn."""
+    x, y, width, height = cv2.boundingRect((logits > 0).astype(np.uint8))
+    scale = np.array([seen.width / logits.shape[1], seen.height / logits.shape[0]])
+    corners = np.concatenate([np.array([x, y]) * scale, np.array([x + width, y + height]) * scale])
+    low, high = np.maximum(corners[:2], box[:2]), np.minimum(corners[2:], box[2:])
+    shared = float(np.prod(np.maximum(high - low, 0)))
+    both = float(np.prod(corners[2:] - corners[:2]) + np.prod(box[2:] - box[:2])) - shared
+    return shared > FILLED * both
 
 
 def _report(progress: Progress, number: int, count: int, fraction: float) -> None:
