@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 
 import numpy as np
 from PIL import Image
 
 from tests.e2e import scene
-from tests.e2e.scene import CELL, IN_DISC, IN_SQUARE, Scene
+from tests.e2e.scene import CELL, IN_DISC, IN_SQUARE, PATIENCE, Scene
 
 
 def test_two_views_of_one_widget_stay_in_step(open_notebook):
@@ -50,6 +51,16 @@ def test_second_tab_shows_and_changes_the_same_widget(open_notebook):
     here.assert_canvas_shows_masks()
 
 
+def decoded(picture: str) -> np.ndarray:
+    """Return the pixels of a picture in base64."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
+
+
+def is_masked(picture: np.ndarray) -> bool:
+    """Return whether a mask lies over the square, which is yellow in the image."""
+    return bool(np.abs(picture[24, 18].astype(int) - (230, 200, 40)).max() > 30)
+
+
 def test_saved_notebook_holds_a_still_that_the_live_view_hides(open_notebook):
     notebook = open_notebook(CELL)
     notebook.run_cell(0)
@@ -57,19 +68,17 @@ def test_saved_notebook_holds_a_still_that_the_live_view_hides(open_notebook):
     images = notebook.cell(0).locator('.jp-RenderedImage[data-mime-type="image/jpeg"] img')
     images.wait_for(state="attached")
     assert images.count() == 1
-    first = images.get_attribute("src")
     shown.click(IN_SQUARE)
-    notebook.page.wait_for_function(
-        "([cell, first]) => cell.querySelector('.jp-RenderedImage img').getAttribute('src') !== first",
-        arg=[notebook.cell(0).element_handle(), first],
-    )
+    deadline = time.monotonic() + PATIENCE
+    while not is_masked(decoded(images.get_attribute("src").partition(",")[2])):
+        assert time.monotonic() < deadline, "the still does not show the mask"
+        notebook.page.wait_for_timeout(20)
     assert not images.is_visible()
     outputs = notebook.save()["cells"][0]["outputs"]
     (still,) = [output["data"]["image/jpeg"] for output in outputs if "image/jpeg" in output["data"]]
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode("".join(still)))))
+    picture = decoded("".join(still))
     assert picture.shape == (scene.HEIGHT, scene.WIDTH, 3)
-    # The square is yellow in the image; in the still a mask lies over it.
-    assert np.abs(picture[24, 18].astype(int) - (230, 200, 40)).max() > 30
+    assert is_masked(picture)
     assert np.abs(picture[66, 90].astype(int) - (40, 44, 52)).max() < 30
 
 
