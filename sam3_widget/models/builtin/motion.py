@@ -19,6 +19,9 @@ SIDE = 512
 SLIP, SLIP_SHARE = 1.0, 0.05
 """How far from itself a place may come by going back and forth: in pixels of those, and as a share of the way."""
 
+CUT = 0.15
+"""Mean trust below which two pictures are of different scenes; of one scene it is hardly ever below 0.5."""
+
 
 class Motion:
     """The optical flow between two pictures of one size: DIS (Kroeger et al., ECCV 2016), back and forth.
@@ -33,6 +36,8 @@ class Motion:
     trust : (h, w) float32
         How surely each place of ``after`` was in ``before`` where the flow says, 0 to 1; on grey pictures whose longest
         side is at most :data:`SIDE`.
+    cut : bool
+        Whether the two are of different scenes.
     """
 
     def __init__(self, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> None:
@@ -45,6 +50,7 @@ class Motion:
         returned = self._from(forth)
         slip = np.linalg.norm(back + returned, axis=2) / (SLIP + SLIP_SHARE * np.linalg.norm(back, axis=2))
         self.trust = np.asarray(np.exp(-(slip**2) / 2), np.float32)
+        self.cut = bool(self.trust.mean() < CUT)
 
     def carry(self, mask: RunLengths) -> NDArray[np.float32]:
         """Return where what a mask covers is now: pixels from its boundary, positive inside, of :attr:`trust`'s shape.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import cv2
@@ -41,12 +41,12 @@ SMALLEST = 12
 """Pixels below which an object is out of view."""
 STILL = 0.65
 """Share of a mask that must look like the object for it to be still there."""
-ALIKE, COMPLETE, SURE = 0.8, 0.4, 0.7
+ALIKE, COMPLETE, SURE = 0.6, 0.5, 0.55
 """For being found again: share of the mask that looks like the object, and the other way round; predicted IoU."""
 LEAST, MOST = 0.3, 2.5
 """For being found again: area as a share of what it was."""
-REACH, SPEED = 0.75, 0.25
-"""How far from where it was seen last it can be, in its sides: at once, and more with each frame."""
+REACH, SPEED, FARTHEST = 0.75, 0.25, 4.0
+"""How far from where it was seen last it can be, in its sides: at once, more with each frame, and at most."""
 SHARED = 0.05
 """Share of the smaller of two masks from which they are meant to overlap."""
 
@@ -118,6 +118,8 @@ class Followed:
         Where it was in view last, and the last frame.
     recent : Appearance or None
         What it looks like on the last frame, if it has been in view for two.
+    gone : bool
+        Whether there was a cut since it was in view.
     """
 
     start: Sighting
@@ -126,6 +128,7 @@ class Followed:
     seen: Sighting
     last: Sighting
     recent: Appearance | None
+    gone: bool
 
 
 class FlowTracker(Tracker):
@@ -137,7 +140,8 @@ class FlowTracker(Tracker):
     the surroundings of the object and gets a box a little larger than it.
 
     An object is out of view when too little of its mask looks like it. It is then looked for around where it was seen
-    last, by what it looked like when it was prompted, and taken up where the decoder agrees that it is there.
+    last, by what it looked like when it was prompted, and taken up where the decoder agrees that it is there. After a
+    cut, or more than :attr:`memory` frames, it is looked for no more.
 
     Parameters
     ----------
@@ -145,7 +149,7 @@ class FlowTracker(Tracker):
     frames : Frames
     """
 
-    memory = 16
+    memory = 64
     local = True
 
     def __init__(self, runtime: Runtime, frames: Frames) -> None:
@@ -165,11 +169,13 @@ class FlowTracker(Tracker):
         self._here = scene = self._scene(last.frame_idx)
         recent = None
         if len(since) > 1 and since[-2].mask.area and last.mask.area:
-            motion = Motion(self._scene(since[-2].frame_idx).picture, scene.picture)
-            recent = Appearance.of(scene.look(box_of(carry(motion, since[-2], scene) > 0)), scene.on(last.mask))
-        seen = next((each for each in reversed(since) if each.mask.area), start)
+            carried = carry(self._motion(since[-2].frame_idx, scene), since[-2], scene)
+            recent = Appearance.of(scene.look(box_of(carried > 0)), scene.on(last.mask))
+        seen = max((number for number, each in enumerate(since) if each.mask.area), default=0)
+        away = since[seen:] if self._expected(since[seen], last.frame_idx) else []
+        gone = any(self._motion(one.frame_idx, self._scene(next_.frame_idx)).cut for one, next_ in pairwise(away))
         near, whole = self._appearance(start, whole=False), cache(partial(self._appearance, start, whole=True))
-        self._followed[object_id] = Followed(start, near, whole, seen, last, recent)
+        self._followed[object_id] = Followed(start, near, whole, since[seen], last, recent, gone)
 
     def drop(self, object_id: int) -> None:
         """Follow an object no longer."""
@@ -177,16 +183,16 @@ class FlowTracker(Tracker):
 
     def step(self, frame_idx: int) -> dict[int, Tracked]:
         """Carry every object that is followed to the next frame; see :meth:`sam3_widget.models.base.Tracker.step`."""
+        if not self._followed:
+            return {}
         scene = self._scene(frame_idx)
-        answers = {
-            object_id: answer
-            for object_id, answer in ask(self._runtime, self._carried(scene)).items()
-            if answer.alike >= STILL
-        }
+        motion = self._motion(next(iter(self._followed.values())).last.frame_idx, scene)
+        for one in self._followed.values():
+            one.gone |= motion.cut
+        carried = ask(self._runtime, {} if motion.cut else self._carried(motion, scene))
+        answers = {object_id: answer for object_id, answer in carried.items() if answer.alike >= STILL}
         found = ask(self._runtime, self._looked_for(scene, [answer.logits > 0 for answer in answers.values()]))
-        answers |= {
-            object_id: answer for object_id, answer in found.items() if again(self._followed[object_id], answer)
-        }
+        answers |= {key: answer for key, answer in found.items() if again(self._followed[key], answer)}
         self._part(scene, answers)
         tracked = {object_id: advance(one, scene, answers.get(object_id)) for object_id, one in self._followed.items()}
         scene.forget()
@@ -199,6 +205,14 @@ class FlowTracker(Tracker):
             return self._here
         return Scene(self._runtime, frame_idx, self._frames(frame_idx))
 
+    def _motion(self, frame_idx: int, scene: Scene) -> Motion:
+        """Return how things moved from a frame to another."""
+        return Motion(self._scene(frame_idx).picture, scene.picture)
+
+    def _expected(self, seen: Sighting, frame_idx: int) -> bool:
+        """Return whether what was seen last on a frame may still come back on another."""
+        return abs(frame_idx - seen.frame_idx) <= self.memory
+
     def _appearance(self, sighting: Sighting, *, whole: bool) -> Appearance | None:
         """Return what an object looks like on a frame."""
         if not sighting.mask.area:
@@ -206,15 +220,11 @@ class FlowTracker(Tracker):
         scene = self._scene(sighting.frame_idx)
         return Appearance.of(scene.look(None if whole else scene.box(sighting.mask)), scene.on(sighting.mask))
 
-    def _carried(self, scene: Scene) -> dict[int, Guess]:
+    def _carried(self, motion: Motion, scene: Scene) -> dict[int, Guess]:
         """Return where the objects that are in view have gone."""
-        in_view = {object_id: one for object_id, one in self._followed.items() if one.last.mask.area}
-        if not in_view:
-            return {}
-        before = self._scene(next(iter(in_view.values())).last.frame_idx)
-        motion = Motion(before.picture, scene.picture)
         trust = np.asarray(fit(motion.trust, scene.size), np.float32)
         guesses = {}
+        in_view = {object_id: one for object_id, one in self._followed.items() if one.last.mask.area}
         for object_id, one in in_view.items():
             moved = carry(motion, one.last, scene)
             if np.count_nonzero(moved > 0) < SMALLEST:
@@ -234,21 +244,22 @@ class FlowTracker(Tracker):
         free = ~np.logical_or.reduce([np.zeros(scene.size, np.bool_), *taken])
         guesses = {}
         for object_id, one in self._followed.items():
-            whole = None if one.last.mask.area or one.near is None else one.whole()
+            searched = not one.last.mask.area and not one.gone and self._expected(one.seen, scene.frame_idx)
+            whole = one.whole() if searched else None
             if one.near is None or whole is None:
                 continue
-            seen = one.seen if abs(scene.frame_idx - one.seen.frame_idx) <= self.memory else one.start
-            side = max(longer_side(scene.box(each.mask)) for each in (seen, one.start))
-            reach = (REACH + SPEED * abs(scene.frame_idx - seen.frame_idx)) * side
+            side = max(longer_side(scene.box(each.mask)) for each in (one.seen, one.start))
+            reach = side * min(REACH + SPEED * abs(scene.frame_idx - one.seen.frame_idx), FARTHEST)
             look = scene.look()
-            likely = odds(look, [whole], look.covered(free & grown(scene.box(seen.mask), reach, scene.size)))
+            likely = odds(look, [whole], look.covered(free & grown(scene.box(one.seen.mask), reach, scene.size)))
             place = likeliest(likely)
-            if place is None:
+            if place is None or place.mean() < LEAST / 2 * share(one.start.mask):
                 continue
             box = box_of(place) * np.tile(np.array(scene.size[::-1]) / look.grid[::-1], 2)
             close = scene.look(box)
             likely = odds(close, [one.near], close.covered(free & grown(box, NEAR * longer_side(box), scene.size)))
-            guess = Guess.of(close, likely)
+            place = likeliest(likely)
+            guess = None if place is None else Guess.of(close, np.where(place, likely, -1).astype(np.float32))
             if guess is not None:
                 guesses[object_id] = guess
         return guesses
@@ -269,14 +280,20 @@ class FlowTracker(Tracker):
             b[a_wins], a[b_wins] = -a[a_wins], -b[b_wins]
 
 
+def share(mask: RunLengths) -> float:
+    """Return which share of a frame a mask covers."""
+    return mask.area / (mask.height * mask.width)
+
+
 def longer_side(box: NDArray[np.float64]) -> float:
     """Return the greater of width and height."""
     return float(np.max(box[2:] - box[:2]))
 
 
 def carry(motion: Motion, sighting: Sighting, scene: Scene) -> Plane:
-    """Return the ``(H, W)`` signed distance to the boundary of where a mask has gone, at the size of the picture."""
-    return np.asarray(fit(motion.carry(sighting.mask), scene.size), np.float32)
+    """Return the ``(H, W)`` signed distance to the boundary of where a mask has gone, in pixels of the picture."""
+    pixels = scene.size[1] / motion.trust.shape[1]
+    return np.asarray(fit(motion.carry(sighting.mask), scene.size) * pixels, np.float32)
 
 
 def ask(runtime: Runtime, guesses: Mapping[int, Guess]) -> dict[int, Answer]:
@@ -297,8 +314,8 @@ def ask(runtime: Runtime, guesses: Mapping[int, Guess]) -> dict[int, Answer]:
 def again(one: Followed, answer: Answer) -> bool:
     """Return whether an answer is the object that was out of view."""
     mask = answer.logits > 0
-    before = one.start.mask.area / (one.start.mask.height * one.start.mask.width)
-    if answer.iou < SURE or answer.alike < ALIKE or not LEAST <= float(mask.mean()) / before <= MOST:
+    size = float(mask.mean()) / share(one.start.mask)
+    if answer.iou < SURE or answer.alike < ALIKE or not LEAST <= size <= MOST:
         return False
     shown = Appearance.of(answer.look, mask)
     return one.near is not None and shown is not None and one.near.share_in([shown]) >= COMPLETE
@@ -313,6 +330,7 @@ def advance(one: Followed, scene: Scene, answer: Answer | None) -> Tracked:
         return Tracked(np.minimum(logits, -LIMIT), 0.0)
     one.recent = Appearance.of(answer.look, scene.on(mask)) if one.last.mask.area else None
     one.seen = one.last = Sighting(scene.frame_idx, mask)
+    one.gone = False
     return Tracked(logits, answer.iou * answer.alike)
 
 
