@@ -193,7 +193,7 @@ class FlowTracker(Tracker):
         answers = {object_id: answer for object_id, answer in carried.items() if answer.alike >= STILL}
         found = ask(self._runtime, self._looked_for(scene, [answer.logits > 0 for answer in answers.values()]))
         answers |= {key: answer for key, answer in found.items() if again(self._followed[key], answer)}
-        self._part(answers)
+        self._part(scene, answers)
         tracked = {object_id: advance(one, scene, answers.get(object_id)) for object_id, one in self._followed.items()}
         scene.forget()
         self._here = scene
@@ -264,12 +264,15 @@ class FlowTracker(Tracker):
                 guesses[object_id] = guess
         return guesses
 
-    def _part(self, answers: Mapping[int, Answer]) -> None:
+    def _part(self, scene: Scene, answers: Mapping[int, Answer]) -> None:
         """Give each place that two objects claim to the surer one, in place, unless they were meant to overlap."""
         for first, second in combinations(answers, 2):
             one, other = self._followed[first], self._followed[second]
-            together = one.start.frame_idx == other.start.frame_idx and overlap(one.start.mask, other.start.mask)
-            if together or overlap(one.last.mask, other.last.mask):
+            if overlap(scene.on(one.last.mask), scene.on(other.last.mask)):
+                continue
+            if one.start.frame_idx == other.start.frame_idx and overlap(
+                scene.on(one.start.mask), scene.on(other.start.mask)
+            ):
                 continue
             a, b = answers[first].logits, answers[second].logits
             # Where their sum is nowhere positive, no interpolation makes both positive.
@@ -348,13 +351,7 @@ def likeliest(likely: Plane) -> Mask | None:
     return np.asarray(parts == 1 + np.argmax(np.bincount(parts.ravel(), likely.ravel())[1:]))
 
 
-def overlap(first: RunLengths, second: RunLengths) -> bool:
-    """Return whether two masks of one frame share more than their borders."""
-    if first.bbox is None or second.bbox is None:
-        return False
-    x1, y1 = (max(low) for low in zip(first.bbox[:2], second.bbox[:2], strict=True))
-    x2, y2 = (min(high) for high in zip(first.bbox[2:], second.bbox[2:], strict=True))
-    if x1 >= x2 or y1 >= y2:
-        return False
-    shared = np.count_nonzero(first.window(x1, y1, x2, y2) & second.window(x1, y1, x2, y2))
-    return bool(shared > SHARED * min(first.area, second.area))
+def overlap(first: Mask, second: Mask) -> bool:
+    """Return whether two masks share more than their borders."""
+    smaller = min(np.count_nonzero(first), np.count_nonzero(second))
+    return bool(np.count_nonzero(first & second) > SHARED * smaller)
