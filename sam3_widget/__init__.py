@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from sam3_widget.session import Session
     from sam3_widget.video.session import VideoSession
     from sam3_widget.widget.image import Sam3Widget
+    from sam3_widget.widget.video import Sam3VideoWidget
 
 __version__ = "0.1.0"
 __all__ = [
     "Concept",
     "Instance",
     "Job",
+    "Sam3VideoWidget",
     "Sam3Widget",
     "Segmentation",
     "Session",
@@ -36,6 +38,7 @@ _HOMES = {
     "Concept": "sam3_widget.results",
     "Instance": "sam3_widget.results",
     "Job": "sam3_widget.jobs",
+    "Sam3VideoWidget": "sam3_widget.widget.video",
     "Sam3Widget": "sam3_widget.widget.image",
     "Segmentation": "sam3_widget.batch",
     "Session": "sam3_widget.session",

@@ -8,6 +8,8 @@ type Target = { object_id: number | null };
 type ConceptTarget = { concept_id?: number };
 type Drag = { gesture?: string };
 
+export type Direction = "forward" | "backward" | "both";
+
 export interface CommandArgs {
   add_point: Target & { x: number; y: number; positive: boolean };
   move_point: { point_id: number; x: number; y: number };
@@ -35,6 +37,7 @@ export interface CommandArgs {
   set_mask_threshold: Drag & { value: number };
   set_fill_holes: Drag & { area: number };
   set_min_area: Drag & { area: number };
+  propagate: { direction: Direction; start: number | null; stop: number | null };
   undo: Record<string, never>;
   redo: Record<string, never>;
   reset: Record<string, never>;
@@ -51,6 +54,8 @@ export interface Pending {
   command: Command;
   /** Key of the command whose new object or concept this one belongs to: it waits until that has an id. */
   after?: string;
+  /** Of a clip: the frame that it is for. */
+  frame: number | null;
 }
 
 /** What the next prompt goes to, an object or a concept; `newFrom` names the pending command that makes it. */
@@ -156,22 +161,32 @@ export interface Answer {
 export class Commands {
   #pending = new Map<string, Pending>();
   #counter = 0;
-  #send: (command: Command) => Promise<Answer>;
+  #send: (command: Command, frame: number | null) => Promise<Answer>;
   #onChange: () => void;
   #onError: (error: unknown) => void;
+  #frame: () => number | null;
 
+  /** `frame` is the one on the canvas, of a clip. */
   constructor(
-    send: (command: Command) => Promise<Answer>,
+    send: (command: Command, frame: number | null) => Promise<Answer>,
     onChange: () => void,
     onError: (error: unknown) => void,
+    frame: () => number | null = () => null,
   ) {
     this.#send = send;
     this.#onChange = onChange;
     this.#onError = onError;
+    this.#frame = frame;
   }
 
   get pending(): Iterable<Pending> {
     return this.#pending.values();
+  }
+
+  /** Those for what is on the canvas. */
+  get here(): Pending[] {
+    const frame = this.#frame();
+    return [...this.#pending.values()].filter((each) => each.frame === frame);
   }
 
   get idle(): boolean {
@@ -180,14 +195,14 @@ export class Commands {
 
   /** Resolves to whether the kernel did it. */
   async run(command: Command): Promise<boolean> {
-    return this.#dispatch(this.#key(), command);
+    return this.#dispatch(this.#key(), command, this.#frame());
   }
 
   /** Gives a prompt to the object, or the exemplar to the concept, also when that is only being made. */
   async add(command: AddCommand | ShowCommand, target: Selection): Promise<boolean> {
     if (target === null || typeof target === "number") return this.run(aimed(command, target));
     const key = this.#key();
-    this.#pending.set(key, { key, command, after: target.newFrom });
+    this.#pending.set(key, { key, command, after: target.newFrom, frame: this.#frame() });
     this.#onChange();
     return true;
   }
@@ -196,11 +211,11 @@ export class Commands {
     return `c${++this.#counter}`;
   }
 
-  async #dispatch(key: string, command: Command): Promise<boolean> {
-    this.#pending.set(key, { key, command });
+  async #dispatch(key: string, command: Command, frame: number | null): Promise<boolean> {
+    this.#pending.set(key, { key, command, frame });
     this.#onChange();
     try {
-      const answer = await this.#send(command);
+      const answer = await this.#send(command, frame);
       this.#pending.delete(key);
       this.#release(key, answer);
       return true;
@@ -223,7 +238,7 @@ export class Commands {
       if (held.after !== key || !(isAdd(command) || isShow(command))) continue;
       const id = isAdd(command) ? objectId : concept;
       this.#pending.delete(held.key);
-      void this.#dispatch(held.key, aimed(command, id));
+      void this.#dispatch(held.key, aimed(command, id), held.frame);
       // Without an id each would make one of its own; the first makes it, the others wait for it.
       if (id === null) {
         for (const other of this.#pending.values()) if (other.after === key) other.after = held.key;

@@ -2,8 +2,7 @@
 
 import type { Command, Commands, ShowCommand } from "./commands";
 import { type Concepts, conceptsOf, type DrawnConcept, phrases, tidy } from "./concepts";
-import type { Connection } from "./connection";
-import { nameOf } from "./state";
+import { nameOf, type Seen } from "./state";
 
 export type Mode = "object" | "concept";
 
@@ -14,18 +13,18 @@ export interface ConceptHost {
 
 export class ConceptEditor {
   #mode: Mode = "object";
-  #connection: Connection;
+  #seen: Seen;
   #commands: Commands;
   #host: ConceptHost;
 
-  constructor(connection: Connection, commands: Commands, host: ConceptHost) {
-    this.#connection = connection;
+  constructor(seen: Seen, commands: Commands, host: ConceptHost) {
+    this.#seen = seen;
     this.#commands = commands;
     this.#host = host;
   }
 
   get now(): Concepts {
-    return conceptsOf(this.#connection.state, this.#commands.pending);
+    return conceptsOf(this.#seen.state, this.#commands.here);
   }
 
   get active(): DrawnConcept | null {
@@ -61,7 +60,7 @@ export class ConceptEditor {
   }
 
   advice(capability: "text" | "exemplars"): string {
-    const model = this.#connection.state?.model;
+    const model = this.#seen.state?.model;
     const what = capability === "text" ? "words" : "exemplars";
     return model?.advice[capability] ?? `This model takes no ${what}.`;
   }
@@ -124,7 +123,7 @@ export class ConceptEditor {
   }
 
   #capability(name: "text" | "exemplars"): boolean {
-    return this.#connection.state?.model.capabilities[name] === true;
+    return this.#seen.state?.model.capabilities[name] === true;
   }
 
   #do(command: Command): void {
@@ -132,7 +131,7 @@ export class ConceptEditor {
   }
 
   async #run(command: Command): Promise<boolean> {
-    if (this.#connection.state !== null) return this.#commands.run(command);
+    if (this.#seen.state !== null) return this.#commands.run(command);
     this.#host.say("No kernel has answered yet: this is a view only.");
     return false;
   }

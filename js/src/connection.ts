@@ -1,13 +1,14 @@
 /** Messages to and from the kernel: each request has one answer, and patches build on each other. */
 
 import type { AnyModel } from "@anywidget/types";
+import type { TimelineNews } from "./marks";
 import type { Buffer, Patch, State, Status, WireState } from "./state";
 import { applyPatch, fromSnapshot } from "./state";
 
 /** A page without a kernel may lack the manager. */
 export type Model = Omit<AnyModel, "widget_manager"> & { widget_manager?: unknown };
 
-export type RequestType = "hello" | "command" | "cancel" | "tile";
+export type RequestType = "hello" | "command" | "cancel" | "tile" | "frame";
 
 export interface Envelope {
   v: 1;
@@ -41,6 +42,8 @@ export interface Listener {
   error(message: string): void;
   /** The number of unanswered requests, or whether there is a kernel, has changed. */
   activity(): void;
+  /** News of the timeline of a clip. */
+  timeline?(news: TimelineNews): void;
 }
 
 /** Lost: the kernel was there, and has ended or started anew without this widget. */
@@ -94,7 +97,10 @@ export class Connection {
 
   /** Requests whose answer the person waits for. */
   get outstanding(): number {
-    return this.presence === "absent" || this.presence === "lost" ? 0 : this.#waiting.size;
+    if (this.presence === "absent" || this.presence === "lost") return 0;
+    let count = 0;
+    for (const { type } of this.#waiting.values()) if (type !== "frame") count++;
+    return count;
   }
 
   get status(): Status {
@@ -166,6 +172,7 @@ export class Connection {
       if (message.type === "snapshot") this.#onSnapshot(message, buffers, waiting);
       else if (message.type === "patch") this.#onPatch(message, buffers);
       else if (message.type === "progress") this.#onProgress(message.payload as Status);
+      else if (message.type === "timeline") this.#listener.timeline?.(message.payload as TimelineNews);
     } catch (error) {
       this.#listener.error(
         `The kernel sent something unreadable: ${error instanceof Error ? error.message : error}`,
@@ -227,7 +234,7 @@ export class Connection {
         if (waiting.order !== order) this.#waiting.delete(id);
         continue;
       }
-      if (waiting.order >= order || waiting.type === "tile") continue;
+      if (waiting.order >= order || waiting.type === "tile" || waiting.type === "frame") continue;
       this.#waiting.delete(id);
       waiting.reject(new Error("The kernel did not receive this; try it again."));
     }

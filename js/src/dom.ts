@@ -52,6 +52,16 @@ const ICONS = {
   plus: "M10 4v12M4 10h12",
   close: "m5 5 10 10M15 5 5 15",
   stop: "M5.5 5.5h9v9h-9z",
+  play: "M6 3.8v12.4L16 10z",
+  pause: "M6.5 4v12M13.5 4v12",
+  stepBack: "M13.5 4.5 7 10l6.5 5.5zM5 4.5v11",
+  stepForward: "M6.5 4.5 13 10l-6.5 5.5zM15 4.5v11",
+  forward: "M3 10h13M11.5 5.5 16 10l-4.5 4.5M3 7v6",
+  backward: "M17 10H4M8.5 5.5 4 10l4.5 4.5M17 7v6",
+  both: "M3 10h14M6.5 6.5 3 10l3.5 3.5M13.5 6.5 17 10l-3.5 3.5",
+  worst: "M10 3.5 17.5 16.5h-15zM10 8v4M10 14.2v.1",
+  rangeIn: "M12.5 4H7v12h5.5M7 10h9",
+  rangeOut: "M7.5 4H13v12H7.5M13 10H4",
 } as const;
 
 export type IconName = keyof typeof ICONS;

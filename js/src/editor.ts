@@ -9,13 +9,20 @@ import {
   selectionOf,
 } from "./commands";
 import { ConceptEditor, type Mode } from "./concepteditor";
-import type { Connection } from "./connection";
 import { hitExemplar } from "./exemplars";
 import type { Intents, Tool } from "./gestures";
 import { hitPrompt, type PromptRef, type Target } from "./markers";
 import { Pen } from "./pen";
 import type { Draft } from "./stage";
-import { type Box, type Instance, instanceOf, nameOfInstance, sharedLabels, topmostAt } from "./state";
+import {
+  type Box,
+  type Instance,
+  instanceOf,
+  nameOfInstance,
+  type Seen,
+  sharedLabels,
+  topmostAt,
+} from "./state";
 import { type Path, simplify } from "./strokes";
 import { round, roundBox, type Spot, type Viewport } from "./viewport";
 
@@ -42,22 +49,22 @@ export class Editor implements Intents {
   lit: number | null = null;
   /** The next click starts an object, whatever is there: it was asked for. */
   #fresh = false;
-  #connection: Connection;
+  #seen: Seen;
   #commands: Commands;
   #viewport: Viewport;
   #host: EditorHost;
 
-  constructor(connection: Connection, commands: Commands, viewport: Viewport, host: EditorHost) {
-    this.#connection = connection;
+  constructor(seen: Seen, commands: Commands, viewport: Viewport, host: EditorHost) {
+    this.#seen = seen;
     this.#commands = commands;
     this.#viewport = viewport;
     this.#host = host;
     this.#pen = new Pen(viewport, this);
-    this.concepts = new ConceptEditor(connection, commands, host);
+    this.concepts = new ConceptEditor(seen, commands, host);
   }
 
   get #state() {
-    return this.#connection.state;
+    return this.#seen.state;
   }
 
   get selection() {
@@ -71,7 +78,7 @@ export class Editor implements Intents {
   }
 
   get prompts(): Prompts {
-    return promptsOf(this.#state, this.#commands.pending, this.selection);
+    return promptsOf(this.#state, this.#commands.here, this.selection);
   }
 
   get #showing(): boolean {
@@ -287,6 +294,13 @@ export class Editor implements Intents {
   #polarities(): string[] {
     const what = this.#showing ? "Clicks and boxes" : "Clicks";
     return [`${what} include`, `${what} exclude`];
+  }
+
+  /** Another frame of a clip: what was being drawn was meant for the one before. */
+  turn(): void {
+    this.#pen.drop();
+    this.chosen = null;
+    this.draft = null;
   }
 
   /** A brush that suits the picture, until a person chooses another. */

@@ -19,8 +19,9 @@ export class Help {
     icon("close"),
   );
 
-  constructor(onClose: () => void, signal: AbortSignal) {
-    const groups = ["Draw", "Objects", "View", "General"] as const;
+  constructor(onClose: () => void, isClip: boolean, signal: AbortSignal) {
+    const video = isClip ? (["Video"] as const) : [];
+    const groups = ["Draw", "Objects", ...video, "View", "General"] as const;
     this.element = node(
       "div",
       {

@@ -99,6 +99,8 @@ export class Imagery {
   #asked = new Set<string>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #generation = 0;
+  /** The preview is not ours to close. */
+  #borrowed = false;
   #connection: Connection;
   #onChange: () => void;
   #signal: AbortSignal;
@@ -115,6 +117,17 @@ export class Imagery {
 
   get ready(): boolean {
     return this.#preview.length > 0;
+  }
+
+  /** Shows a picture that somebody else keeps. */
+  show(info: ImageInfo, picture: ImageBitmap): void {
+    if (this.info?.key === info.key && this.#preview[0] === picture) return;
+    this.#generation++;
+    this.#clear();
+    this.info = info;
+    this.#preview = [picture];
+    this.#borrowed = true;
+    this.#onChange();
   }
 
   async load(model: Model): Promise<void> {
@@ -156,7 +169,8 @@ export class Imagery {
     const needed = info.width * scale;
     const preview = this.#preview.findLast((step) => step.width >= needed) ?? first;
     context.imageSmoothingEnabled = viewport.scale <= 4;
-    context.imageSmoothingQuality = "low";
+    // Halvings are made of what stays; a frame of a clip passes.
+    context.imageSmoothingQuality = this.#borrowed && preview.width > 2 * needed ? "medium" : "low";
     context.drawImage(
       preview,
       viewport.tx * ratio,
@@ -251,7 +265,8 @@ export class Imagery {
     this.#wanted = [];
     // Tiles of another picture have the same names.
     this.#asked = new Set();
-    for (const step of this.#preview) step.close();
+    if (!this.#borrowed) for (const step of this.#preview) step.close();
+    this.#borrowed = false;
     this.#preview = [];
   }
 }

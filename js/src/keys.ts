@@ -2,6 +2,7 @@
 
 import type { Editor } from "./editor";
 import { isTyping } from "./hostkeys";
+import type { Player } from "./player";
 
 export interface KeyContext {
   editor: Editor;
@@ -12,6 +13,8 @@ export interface KeyContext {
   hold(on: boolean): void;
   /** Returns true when something was cancelled, closed or left. */
   escape(): boolean;
+  /** Of a clip. */
+  player: Player | null;
 }
 
 export interface Binding {
@@ -20,7 +23,7 @@ export interface Binding {
   /** How the help sheet writes them. */
   shown: string;
   what: string;
-  group: "Draw" | "Objects" | "View" | "General";
+  group: "Draw" | "Objects" | "Video" | "View" | "General";
   /** On the canvas only: elsewhere the key belongs to the control that has the focus. */
   canvas?: boolean;
   /** Returning false leaves the key to the browser. */
@@ -29,6 +32,13 @@ export interface Binding {
 
 const does = (act: (context: KeyContext) => void) => (context: KeyContext) => {
   act(context);
+  return true;
+};
+
+/** For clips alone. */
+const plays = (act: (player: Player) => void) => (context: KeyContext) => {
+  if (context.player === null) return false;
+  act(context.player);
   return true;
 };
 
@@ -196,6 +206,62 @@ export const BINDINGS: readonly Binding[] = [
     what: "Delete the chosen prompt, else the object",
     canvas: true,
     run: does((c) => c.editor.remove()),
+  },
+  { group: "Video", keys: ["."], shown: ".", what: "Next frame", run: plays((p) => p.step(1)) },
+  { group: "Video", keys: [","], shown: ",", what: "Frame before", run: plays((p) => p.step(-1)) },
+  { group: "Video", keys: [">"], shown: ">", what: "Next prompt or flag", run: plays((p) => p.leap(1)) },
+  { group: "Video", keys: ["<"], shown: "<", what: "Prompt or flag before", run: plays((p) => p.leap(-1)) },
+  {
+    group: "Video",
+    keys: ["Home"],
+    shown: "Home",
+    what: "First frame",
+    canvas: true,
+    run: plays((p) => p.go(p.range.first)),
+  },
+  {
+    group: "Video",
+    keys: ["End"],
+    shown: "End",
+    what: "Last frame",
+    canvas: true,
+    run: plays((p) => p.go(p.range.last)),
+  },
+  { group: "Video", keys: ["k"], shown: "K", what: "Play or pause", run: plays((p) => p.toggle()) },
+  {
+    group: "Video",
+    keys: ["w"],
+    shown: "W",
+    what: "Frame of the lowest score: of the selected object, else of all",
+    run: plays((p) => p.worst()),
+  },
+  {
+    group: "Video",
+    keys: ["Shift+i"],
+    shown: "Shift + I",
+    what: "The range begins here; again, at the start",
+    run: plays((p) => p.begin()),
+  },
+  {
+    group: "Video",
+    keys: ["Shift+o"],
+    shown: "Shift + O",
+    what: "The range ends here; again, at the end",
+    run: plays((p) => p.end()),
+  },
+  {
+    group: "Video",
+    keys: ["g"],
+    shown: "G",
+    what: "Propagate forward, through the range",
+    run: plays((p) => p.propagate("forward")),
+  },
+  {
+    group: "Video",
+    keys: ["Shift+g"],
+    shown: "Shift + G",
+    what: "Propagate backward",
+    run: plays((p) => p.propagate("backward")),
   },
   { group: "View", keys: ["+", "="], shown: "+", what: "Zoom in", run: does((c) => c.editor.zoom(1.25)) },
   { group: "View", keys: ["-", "_"], shown: "−", what: "Zoom out", run: does((c) => c.editor.zoom(0.8)) },

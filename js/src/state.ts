@@ -82,8 +82,9 @@ export interface Settings {
 }
 
 export interface Status {
-  phase: "idle" | "encoding" | "detecting" | "refining";
+  phase: "idle" | "encoding" | "detecting" | "refining" | "propagating";
   fraction: number | null;
+  seconds_left?: number;
   cancellable: boolean;
 }
 
@@ -102,6 +103,8 @@ interface Shared {
   settings: Settings;
   history: { undo: string | null; redo: string | null };
   status: Status;
+  /** Of a clip: which frame this is. */
+  frame_idx?: number;
 }
 
 export interface WireState extends Later<Shared, "concepts" | "concept"> {
@@ -118,6 +121,11 @@ export interface Patch {
   instances?: WireInstance[];
   removed?: number[];
   order?: number[];
+}
+
+/** Whoever knows what there is to see. */
+export interface Seen {
+  readonly state: State | null;
 }
 
 export type PatchResult = { kind: "applied"; state: State } | { kind: "stale" } | { kind: "mismatch" };

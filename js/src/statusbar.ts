@@ -4,14 +4,23 @@ import { icon, node, setAttribute, setText } from "./dom";
 import { type Concept, nameOf, type Status } from "./state";
 
 /** What the model is at, in words. */
-export function phaseOf({ phase, fraction }: Status, concepts: readonly Concept[]): string {
+export function phaseOf({ phase, fraction, seconds_left }: Status, concepts: readonly Concept[]): string {
   if (phase === "idle") return "";
   const percent = fraction === null ? "" : ` ${Math.round(fraction * 100)} %`;
   if (phase === "encoding") return `Encoding the image, once…${percent}`;
   if (phase === "refining") return `Refining…${percent}`;
+  if (phase === "propagating") return `Propagating…${percent}${timeLeft(seconds_left)}`;
   const [first, ...others] = concepts.filter(({ pending }) => pending);
   const more = others.length > 0 ? ` and ${others.length} more` : "";
   return `Looking for ${first === undefined ? "concepts" : nameOf(first)}${more}…${percent}`;
+}
+
+function timeLeft(seconds: number | undefined): string {
+  if (seconds === undefined) return "";
+  if (seconds < 90) return ` · ${Math.ceil(seconds)} s left`;
+  return seconds < 5400
+    ? ` · ${Math.round(seconds / 60)} min left`
+    : ` · ${Math.round(seconds / 3600)} h left`;
 }
 
 export class StatusBar {

@@ -12,10 +12,12 @@ import { shareKeys } from "./hostkeys";
 import { type ImageInfo, Imagery } from "./imagery";
 import { dispatchKey, type KeyContext } from "./keys";
 import { Panel } from "./panel";
+import { type Clip, Player } from "./player";
 import { SettingsBox } from "./settings";
 import { type Scene, Stage } from "./stage";
-import { isCancelled, nameOf, type Patch, remarkOf, type State } from "./state";
+import { isCancelled, nameOf, type Patch, remarkOf, type Seen, type State } from "./state";
 import { StatusBar } from "./statusbar";
+import { Timeline } from "./timeline";
 import { Toolbar } from "./toolbar";
 
 const NOTICE_MS = 2600;
@@ -52,6 +54,9 @@ export class View {
   #settings: SettingsBox;
   #status: StatusBar;
   #help: Help;
+  /** Of a clip. */
+  #player: Player | null = null;
+  #timeline: Timeline | null = null;
   #notice = node("div", { class: "sam3w-notice", "aria-hidden": "true", "data-testid": "sam3w-notice" });
   #noticeTimer: ReturnType<typeof setTimeout> | undefined;
   #error: string | null = null;
@@ -73,12 +78,14 @@ export class View {
         progress: () => this.#changed(),
         error: (message) => this.#fail(message),
         activity: () => this.#changed(),
+        timeline: (news) => this.#player?.heard(news),
       },
       signal,
     );
     this.#commands = new Commands(
-      async (command) => {
-        const { envelope } = await this.#connection.request("command", command);
+      async ({ name, args }, frame) => {
+        const told = { name, args: frame === null ? args : { ...args, frame_idx: frame } };
+        const { envelope } = await this.#connection.request("command", told);
         this.#error = null;
         const patch = envelope.payload as Patch;
         const { state } = this.#connection;
@@ -90,6 +97,7 @@ export class View {
       },
       () => this.#changed(),
       (error) => this.#fail(error instanceof Error ? error.message : String(error)),
+      () => this.#player?.shown ?? null,
     );
     this.#imagery = new Imagery(this.#connection, () => this.#stage.moved(), signal);
     this.#stage = new Stage(
@@ -98,7 +106,8 @@ export class View {
       () => this.#painted(),
       signal,
     );
-    this.#editor = new Editor(this.#connection, this.#commands, this.#stage.viewport, {
+    this.#player = this.#makePlayer();
+    this.#editor = new Editor(this.#seen, this.#commands, this.#stage.viewport, {
       say: (message) => this.#say(message),
       changed: () => this.#changed(),
       moved: () => {
@@ -126,7 +135,11 @@ export class View {
       () => this.#dismiss(),
       signal,
     );
-    this.#help = new Help(() => this.#toggleHelp(), signal);
+    this.#help = new Help(() => this.#toggleHelp(), this.#player !== null, signal);
+    if (this.#player !== null) {
+      const lanes = { select: (id: number) => this.#editor.select(id), takeFocus: () => this.#takeFocus() };
+      this.#timeline = new Timeline(this.#player, lanes, signal);
+    }
     this.#build();
     this.#listen(host);
   }
@@ -148,9 +161,30 @@ export class View {
         this.#conceptBar.element,
         node("div", { class: "sam3w-main" }, this.#stage.element, this.#status.element),
         this.#panel.element,
+        this.#timeline?.element ?? null,
         this.#status.live,
       ),
     );
+  }
+
+  #makePlayer(): Player | null {
+    const clip = this.#model.get("_clip") as Clip | undefined;
+    if (clip === undefined) return null;
+    const host = {
+      say: (message: string) => this.#say(message),
+      turned: () => {
+        this.#editor.turn();
+        this.#stage.moved();
+      },
+      changed: () => this.#changed(),
+      run: (command: Command) => this.#run(command),
+      selected: () => this.#connection.state?.selected ?? null,
+    };
+    return new Player(clip, this.#connection, this.#imagery, host, this.#signal);
+  }
+
+  get #seen(): Seen {
+    return this.#player ?? this.#connection;
   }
 
   #listen(host: Pick<KeyContext, "editor" | "toggleOutline" | "toggleHelp">): void {
@@ -162,6 +196,7 @@ export class View {
         this.#gestures.hand = on;
       },
       escape: () => this.#escape(),
+      player: this.#player,
       toField: () => {
         if (!this.#conceptBar.toField()) this.#say(this.#editor.concepts.advice("text"));
       },
@@ -203,6 +238,9 @@ export class View {
     on("height", () => this.#sizeChanged());
     on("_image", () => void this.#loadImage());
     on("_preview", () => void this.#loadImage());
+    on("_clip", () => {
+      if (this.#player !== null) this.#player.clip = this.#model.get("_clip") as Clip;
+    });
     signal.addEventListener("abort", () => {
       clearTimeout(this.#noticeTimer);
       clearTimeout(this.#slowTimer);
@@ -270,6 +308,7 @@ export class View {
     // Tiles can be asked for only now.
     if (this.#shown === null) this.#stage.moved();
     this.#shown = state;
+    this.#player?.stateChanged();
     this.#editor.refresh();
     this.#changed();
   }
@@ -342,7 +381,8 @@ export class View {
     else if (this.#working) {
       this.#cancelWork();
       this.#say("Cancelled");
-    } else if (this.#editor.draft !== null) this.#editor.back();
+    } else if (this.#player?.playing) this.#player.pause();
+    else if (this.#editor.draft !== null) this.#editor.back();
     else if (this.#error !== null) this.#dismiss();
     else if (!this.#editor.back()) this.#letGo();
     return true;
@@ -388,8 +428,10 @@ export class View {
   }
 
   #update(): void {
-    const { state, status } = this.#connection;
+    const { status } = this.#connection;
+    const { state } = this.#seen;
     const editor = this.#editor;
+    this.#timeline?.update(state);
     this.#toolbar.update(editor, state, this.#outlineOnly, this.#help.open);
     this.#conceptBar.update(state, editor.chosen);
     this.#panel.update(state, editor.selected?.object_id ?? null, editor.chosen);
@@ -408,6 +450,8 @@ export class View {
     const { presence } = this.#connection;
     const words = PRESENCE[presence === "live" && this.#slow ? "waiting" : presence];
     if (words !== "" || this.#loading) return words || "Loading image…";
+    const player = this.#player;
+    if (player?.waiting) return player.failure ?? `Loading frame ${player.target}…`;
     const active = this.#editor.concepts.active;
     const told = active === null ? null : remarkOf(active);
     if (active === null || active.pending || told === null) return "";
@@ -424,7 +468,7 @@ export class View {
   }
 
   #scene(): Scene {
-    const { state } = this.#connection;
+    const { state } = this.#seen;
     const editor = this.#editor;
     const brushAt = editor.cursor ?? editor.hovered;
     return {

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sam3_widget.core.clip import ClipDocument, ClipState, FrameDocument, frame_of
@@ -175,6 +175,14 @@ class LiveClip:
         basis = instance.basis
         score = basis[0].scores[basis[1]] if isinstance(basis, tuple) else float("nan")
         return Known(frame.mask(instance), score, None)
+
+    def drawn(self, object_id: int, frame_idx: int) -> Known | None:
+        """Return an object on a frame as it is drawn: as known, with its holes and specks cleaned away."""
+        known = self.known(object_id, frame_idx)
+        if known is None or known.carried is None:
+            return known
+        frame = self.frame(frame_idx)
+        return replace(known, mask=frame.mask(frame.state.instance(object_id)))
 
     def frames_of(self, object_id: int) -> list[int]:
         """Return the frames on which an object is known, ascending."""

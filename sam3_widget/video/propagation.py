@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from itertools import pairwise
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,7 @@ class Propagation:
         self._cancelled = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sam3w-propagation", daemon=True)
+        self._began = monotonic()
         self.fraction = 0.0
         self.error: Exception | None = None
 
@@ -56,8 +58,14 @@ class Propagation:
         """Whether it is under way."""
         return not self._over.is_set()
 
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it will take from here, by what it has taken so far; None before the first frame."""
+        return (monotonic() - self._began) * (1 - self.fraction) / self.fraction if self.fraction > 0 else None
+
     def start(self) -> None:
         """Begin, without waiting."""
+        self._began = monotonic()
         self._thread.start()
 
     def cancel(self) -> None:

@@ -14,6 +14,7 @@ from sam3_widget.core.runs import RunLengths
 from sam3_widget.models.base import no_progress
 from sam3_widget.session import Session
 from sam3_widget.video.live import LiveClip
+from sam3_widget.video.timeline import Timeline
 
 if TYPE_CHECKING:
     import os
@@ -46,7 +47,7 @@ class ByFrame(Mapping[int, dict[int, _Value]], Generic[_Value]):
         """Return the values on one frame by ``object_id``."""
         clip = self._clip
         frame_of(clip.document.length, frame_idx)
-        known = ((i.object_id, clip.known(i.object_id, frame_idx)) for i in clip.state.common.instances)
+        known = ((i.object_id, clip.drawn(i.object_id, frame_idx)) for i in clip.state.common.instances)
         return {object_id: self._value(there) for object_id, there in known if there is not None}
 
     def __iter__(self) -> Iterator[int]:
@@ -77,48 +78,14 @@ class Step:
     scores: dict[int, float]
 
 
-class VideoSession:
-    """A clip, a model and everything said so far: prompt on any frame, propagate, correct, propagate again.
+class VideoVerbs:
+    """What a session and a widget on a clip can do. Calls return when the model's answer is there.
 
-    All positions are pixels ``(x, y)`` of the frames, boxes are ``(x1, y1, x2, y2)``; frames count from 0. Calls return
-    when the model's answer is there. What is refused raises a :class:`~sam3_widget.errors.Sam3WidgetError` that says
-    what was expected, and nothing has changed.
-
-    Parameters
-    ----------
-    source : path, numpy array, torch tensor, list of images or iterator
-        A video file, a folder of frames, ``(T, H, W, 3)``: see :meth:`sam3_widget.video.frames.Frames.read`. An
-        iterator is a live source: see :meth:`step`.
-    model : str, path or Model
-        What :func:`~sam3_widget.models.catalog.load_model` takes, or a loaded model.
-    classes : iterable of str
-        Class names on offer.
-
-    Examples
-    --------
-    >>> v = VideoSession("clip.mp4", "builtin")  # doctest: +SKIP
-    >>> chair = v.add_box((210, 80, 420, 460), frame_idx=0)  # doctest: +SKIP
-    >>> v.propagate()  # doctest: +SKIP
-    >>> v.add_point(300, 200, positive=False, object_id=chair.object_id, frame_idx=40)  # doctest: +SKIP
-    >>> v.propagate()  # only what follows frame 40 is computed again  # doctest: +SKIP
-    >>> v.masks[45][chair.object_id].shape  # doctest: +SKIP
-    (480, 720)
+    All positions are pixels ``(x, y)`` of the frames, boxes are ``(x1, y1, x2, y2)``; frames count from 0. What is
+    refused raises a :class:`~sam3_widget.errors.Sam3WidgetError` that says what was expected, and nothing has changed.
     """
 
-    def __init__(
-        self, source: object, model: str | os.PathLike[str] | Model = "auto", classes: Iterable[str] = ()
-    ) -> None:
-        self._live = LiveClip(source, model, classes)
-
-    def __repr__(self) -> str:
-        """Return size, model and number of objects."""
-        common = self._live.state.common
-        size = f"{len(self)} frames {common.width} x {common.height}"
-        return f"<VideoSession {size}, model {self.model.name!r}, {len(common.instances)} objects>"
-
-    def __len__(self) -> int:
-        """Return the number of frames."""
-        return self._live.document.length
+    _live: LiveClip
 
     def frame(self, frame_idx: int) -> Session:
         """Return one frame as a session of its own: its verbs act on this frame, undo and redo on the whole clip."""
@@ -377,28 +344,8 @@ class VideoSession:
     def runs(self, object_id: int) -> dict[int, RunLengths]:
         """Return the masks of an object as run lengths, by the frames where it is known."""
         self._live.state.common.instance(object_id)
-        known = ((k, self._live.known(object_id, k)) for k in self._live.frames_of(object_id))
+        known = ((k, self._live.drawn(object_id, k)) for k in self._live.frames_of(object_id))
         return {frame_idx: there.mask for frame_idx, there in known if there is not None}
-
-    @property
-    def name(self) -> str:
-        """Name of the clip's file or folder, "" where there is none."""
-        return self._live.frames.name
-
-    @property
-    def fps(self) -> float | None:
-        """Frames per second, on average; None where the source does not say."""
-        return self._live.frames.fps
-
-    @property
-    def height(self) -> int:
-        """Rows of pixels of a frame."""
-        return self._live.frames.height
-
-    @property
-    def width(self) -> int:
-        """Columns of pixels of a frame."""
-        return self._live.frames.width
 
     @property
     def objects(self) -> tuple[InstanceState, ...]:
@@ -419,13 +366,19 @@ class VideoSession:
         """Return a row for each object on each frame where it is known, by object and frame.
 
         Each has ``object_id``, ``label``, ``frame_idx``, ``time`` (seconds, None where unknown), ``score``, ``area``
-        (pixels), ``x1``, ``y1``, ``x2``, ``y2`` and ``source`` (``"prompt"``, ``"forward"`` or ``"backward"``).
+        (pixels), ``x1``, ``y1``, ``x2``, ``y2``, ``source`` (``"prompt"``, ``"forward"`` or ``"backward"``) and
+        ``flag``: ``"score"`` where the score drops by 0.2 or more, ``"area"`` where the area changes by half or more
+        from one frame to the next, else "".
         """
         live, rows = self._live, []
+        live.settle()
         times = live.frames.times
+        timeline = Timeline(live)
+        with live.lock:
+            timeline.update()
         for shared in self.objects:
             for frame_idx in live.frames_of(shared.object_id):
-                known = live.known(shared.object_id, frame_idx)
+                known = live.drawn(shared.object_id, frame_idx)
                 if known is None:
                     continue
                 x1, y1, x2, y2 = known.mask.bbox or (0, 0, 0, 0)
@@ -444,6 +397,7 @@ class VideoSession:
                         "x2": x2,
                         "y2": y2,
                         "source": source,
+                        "flag": timeline.marks[shared.object_id][frame_idx].flag,
                     }
                 )
         return rows
@@ -471,6 +425,77 @@ class VideoSession:
     def _holding(self, what: str, prompt: object) -> Session:
         """Return the frame that holds a prompt, given by itself or by its id."""
         return self.frame(frame_of_prompt(self._live.state, what, getattr(prompt, f"{what}_id", prompt)))
+
+
+class VideoSession(VideoVerbs):
+    """A clip, a model and everything said so far: prompt on any frame, propagate, correct, propagate again.
+
+    All positions are pixels ``(x, y)`` of the frames, boxes are ``(x1, y1, x2, y2)``; frames count from 0. Calls return
+    when the model's answer is there. What is refused raises a :class:`~sam3_widget.errors.Sam3WidgetError` that says
+    what was expected, and nothing has changed.
+
+    Parameters
+    ----------
+    source : path, numpy array, torch tensor, list of images or iterator
+        A video file, a folder of frames, ``(T, H, W, 3)``: see :meth:`sam3_widget.video.frames.Frames.read`. An
+        iterator is a live source: see :meth:`step`.
+    model : str, path or Model
+        What :func:`~sam3_widget.models.catalog.load_model` takes, or a loaded model.
+    classes : iterable of str
+        Class names on offer.
+
+    Examples
+    --------
+    >>> v = VideoSession("clip.mp4", "builtin")  # doctest: +SKIP
+    >>> chair = v.add_box((210, 80, 420, 460), frame_idx=0)  # doctest: +SKIP
+    >>> v.propagate()  # doctest: +SKIP
+    >>> v.add_point(300, 200, positive=False, object_id=chair.object_id, frame_idx=40)  # doctest: +SKIP
+    >>> v.propagate()  # only what follows frame 40 is computed again  # doctest: +SKIP
+    >>> v.masks[45][chair.object_id].shape  # doctest: +SKIP
+    (480, 720)
+    """
+
+    def __init__(
+        self, source: object, model: str | os.PathLike[str] | Model = "auto", classes: Iterable[str] = ()
+    ) -> None:
+        self._live = LiveClip(source, model, classes)
+
+    @classmethod
+    def of(cls, clip: LiveClip) -> VideoSession:
+        """Return a session on a clip that something else shows as well."""
+        session = cls.__new__(cls)
+        session._live = clip  # noqa: SLF001 - its own class
+        return session
+
+    def __repr__(self) -> str:
+        """Return size, model and number of objects."""
+        common = self._live.state.common
+        size = f"{len(self)} frames {common.width} x {common.height}"
+        return f"<VideoSession {size}, model {self.model.name!r}, {len(common.instances)} objects>"
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return self._live.document.length
+
+    @property
+    def name(self) -> str:
+        """Name of the clip's file or folder, "" where there is none."""
+        return self._live.frames.name
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second, on average; None where the source does not say."""
+        return self._live.frames.fps
+
+    @property
+    def height(self) -> int:
+        """Rows of pixels of a frame."""
+        return self._live.frames.height
+
+    @property
+    def width(self) -> int:
+        """Columns of pixels of a frame."""
+        return self._live.frames.width
 
 
 _MOMENT = 0.05

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PREVIEW_SIDE = 2048
 TILE_SIZE = 512
-_LOSSLESS_PIXELS = 1 << 20
+LOSSLESS_PIXELS = 1 << 20
 _JPEG_QUALITY = 92
 
 
@@ -33,39 +33,59 @@ class Encoded:
     mime: str
 
 
-def preview(image: Image) -> tuple[dict[str, Any], bytes]:
-    """Return the description of an image and the encoded preview of it, at most 2048 pixels a side."""
-    scale = min(1.0, PREVIEW_SIDE / max(image.width, image.height))
-    width, height = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    small = _resize(image.pixels, width, height)
-    encoded = encode(small)
+def described(image: Image) -> dict[str, Any]:
+    """Return what a picture is called and how large it is."""
+    return {"key": image.key, "name": image.name, "width": image.width, "height": image.height}
+
+
+def preview(
+    pixels: NDArray[np.uint8], about: Mapping[str, Any], side: int = PREVIEW_SIDE, lossless: int = LOSSLESS_PIXELS
+) -> tuple[dict[str, Any], bytes]:
+    """Return the description of a picture and the encoded preview of it.
+
+    Parameters
+    ----------
+    pixels : (H, W, 3) uint8
+        RGB.
+    about : mapping
+        As from :func:`described`.
+    side : int
+        Most pixels a side of the preview.
+    lossless : int
+        Most pixels of a preview that is encoded as it is.
+    """
+    whole_height, whole_width = pixels.shape[:2]
+    scale = min(1.0, side / max(whole_width, whole_height))
+    width, height = max(1, round(whole_width * scale)), max(1, round(whole_height * scale))
+    encoded = encode(_resize(pixels, width, height), lossless)
     info = {
-        "key": image.key,
-        "name": image.name,
-        "width": image.width,
-        "height": image.height,
+        **about,
         "preview_width": width,
         "preview_height": height,
         "mime": encoded.mime,
         "tile_size": TILE_SIZE,
-        "levels": levels(image),
+        "levels": levels(whole_width, whole_height, side),
     }
     return info, encoded.data
 
 
-def levels(image: Image) -> int:
-    """Return how many levels of tiles an image has: those finer than its preview."""
-    return max(0, math.ceil(math.log2(max(image.width, image.height) / PREVIEW_SIDE)))
+def levels(width: int, height: int, side: int = PREVIEW_SIDE) -> int:
+    """Return how many levels of tiles a picture has: those finer than its preview of so many pixels a side."""
+    return max(0, math.ceil(math.log2(max(width, height) / side)))
 
 
-def tile(image: Image, request: Mapping[str, Any]) -> Encoded:
-    """Return one tile of one level of an image.
+def tile(
+    image: Image, request: Mapping[str, Any], side: int = PREVIEW_SIDE
+) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+    """Return one tile of one level of an image, as a payload with its buffer.
 
     Parameters
     ----------
     image : Image
     request : mapping
         ``key`` of the image, ``level`` (scale ``1 / 2**level``), and ``x``, ``y`` of the tile in tiles.
+    side : int
+        Of the preview, in pixels.
 
     Raises
     ------
@@ -73,21 +93,23 @@ def tile(image: Image, request: Mapping[str, Any]) -> Encoded:
         The image is another one by now, or there is no such tile.
     """
     level, x, y = (integer(request.get(name), name) for name in ("level", "x", "y"))
-    there = 0 <= level < levels(image) and request.get("key") == image.key
-    side = TILE_SIZE << level if there else 0
-    left, top = x * side, y * side
+    there = 0 <= level < levels(image.width, image.height, side) and request.get("key") == image.key
+    extent = TILE_SIZE << level if there else 0
+    left, top = x * extent, y * extent
     if not (there and 0 <= left < image.width and 0 <= top < image.height):
         message = f"there is no tile ({x}, {y}) of level {level} of this image"
         raise ProtocolError(message)
-    part = image.pixels[top : top + side, left : left + side]
+    part = image.pixels[top : top + extent, left : left + extent]
     width, height = -(-part.shape[1] >> level), -(-part.shape[0] >> level)
-    return encode(_resize(part, width, height))
+    encoded = encode(_resize(part, width, height))
+    told = {"key": image.key, "level": level, "x": x, "y": y, "mime": encoded.mime}
+    return told, (encoded.data,)
 
 
-def encode(pixels: NDArray[np.uint8]) -> Encoded:
-    """Encode ``(h, w, 3)`` RGB: PNG up to a megapixel, so that every pixel stays what it is, JPEG above."""
+def encode(pixels: NDArray[np.uint8], lossless: int = LOSSLESS_PIXELS) -> Encoded:
+    """Encode ``(h, w, 3)`` RGB: PNG up to so many pixels, so that every pixel stays what it is, JPEG above."""
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    if bgr.shape[0] * bgr.shape[1] <= _LOSSLESS_PIXELS:
+    if bgr.shape[0] * bgr.shape[1] <= lossless:
         return Encoded(cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes(), "image/png")
     return Encoded(jpeg(pixels), "image/jpeg")
 

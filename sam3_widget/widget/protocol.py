@@ -1,8 +1,8 @@
 """Messages between the kernel and the front end: envelopes, snapshots and patches.
 
 Envelope, both ways: ``{v, id, type, rev, payload}`` with binary buffers. The front end sends ``hello``, ``command``,
-``cancel`` and ``tile``; the kernel sends ``snapshot``, ``patch``, ``progress``, ``error`` and ``tile``. A request is
-answered once, under its own id.
+``cancel``, ``tile`` and ``frame``; the kernel sends ``snapshot``, ``patch``, ``timeline``, ``progress``, ``error``,
+``tile`` and ``frame``. A request is answered once, under its own id.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sam3_widget.live import LivePicture
 
 VERSION = 1
-_REQUESTS = ("hello", "command", "cancel", "tile")
+_REQUESTS = ("hello", "command", "cancel", "tile", "frame")
 _EXAMPLE = 'Press C, draw a box around an example (words take SAM 3: load_model("sam3"))'
 _ADVICE = {
     "points": "This model takes no clicks",
@@ -30,7 +30,7 @@ _ADVICE = {
     "mask_prompt": "This model takes no masks",
     "text": 'Finding things by name takes SAM 3: load_model("sam3")',
     "exemplars": 'Finding things by example takes SAM 3 or the built-in model: load_model("builtin")',
-    "video": "Video needs a model like SAM 3",
+    "video": 'Carrying objects through a clip takes a model that does: load_model("builtin")',
 }
 
 
@@ -89,16 +89,27 @@ class View:
     masks: dict[int, RunLengths]
 
     @classmethod
-    def of(cls, document: LivePicture) -> View:
-        """Describe a document as it is now; call it under the document's lock."""
-        state, image, model = document.state, document.image, document.model
+    def of(cls, document: LivePicture, rev: int, picture: Mapping[str, Any], **more: object) -> View:
+        """Describe a document as it is now; call it under the document's lock.
+
+        Parameters
+        ----------
+        document : LivePicture
+        rev : int
+            Of the view: it counts what its front ends were told.
+        picture : mapping
+            ``key``, ``name``, ``width`` and ``height`` of the picture.
+        **more
+            Of the widget's own, beside what every picture has.
+        """
+        state, model = document.state, document.model
         undo, redo = document.titles
         capabilities = model.capabilities.to_json()
         masks = {i.object_id: document.mask(i) for i in state.instances}
         return cls(
-            rev=document.revision,
+            rev=rev,
             common={
-                "image": {"key": image.key, "name": image.name, "width": image.width, "height": image.height},
+                "image": dict(picture),
                 "model": {
                     "name": model.name,
                     "capabilities": capabilities,
@@ -115,6 +126,7 @@ class View:
                     "score_threshold": state.settings.score_threshold,
                 },
                 "history": {"undo": undo, "redo": redo},
+                **more,
             },
             instances={i.object_id: _instance(document, i, masks[i.object_id]) for i in state.instances},
             masks=masks,
@@ -151,9 +163,10 @@ class View:
         return payload, buffers
 
 
-def status(phase: str, fraction: float | None) -> dict[str, Any]:
+def status(phase: str, fraction: float | None, seconds_left: float | None = None) -> dict[str, Any]:
     """Return what the model does; a decode is too short for words, the pending instance says that it runs."""
-    return {"phase": phase, "fraction": fraction, "cancellable": phase != "idle"}
+    told = {"phase": phase, "fraction": fraction, "cancellable": phase != "idle"}
+    return told if seconds_left is None else {**told, "seconds_left": round(seconds_left, 1)}
 
 
 def _advice(capabilities: Mapping[str, bool]) -> dict[str, str]:

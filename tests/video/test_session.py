@@ -356,6 +356,7 @@ def test_tracks_are_rows_by_object_and_frame(video):
         "x2": 24,
         "y2": 22,
         "source": "forward",
+        "flag": "",
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from sam3_widget.core.runs import RunLengths
 from sam3_widget.live import LiveDocument
+from sam3_widget.widget.imagery import described
 from sam3_widget.widget.protocol import View
 from tests.toy import ToyModel
 
@@ -82,14 +83,14 @@ def messages() -> dict[str, object]:
     document.run("add_box", {"box": (30, 5, 50, 25)})
     document.run("add_point", {"x": 50, "y": 40})
     document.run("add_concept", {"text": "red"})
-    before = View.of(document)
+    before = View.of(document, document.revision, described(document.image))
     document.run("add_exemplar", {"box": (38, 28, 62, 42), "positive": False})
     document.run("add_concept", {"text": "green"})
     document.run("set_label", {"object_id": 1, "label": "saucer"})
     document.run("remove_object", {"object_id": 2})
     document.run("add_point", {"x": 52, "y": 40, "positive": False, "object_id": 3})
     document.run("add_stroke", {"path": [(5, 40), (15, 40)], "radius": 3})
-    after = View.of(document)
+    after = View.of(document, document.revision, described(document.image))
     patch, patch_buffers = after.since(before)
     return {
         "before": packed(before),
