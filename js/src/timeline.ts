@@ -313,6 +313,9 @@ export class Timeline {
       setAttribute(row, "title", `Select ${name}`);
       row.style.setProperty("--sam3w-object", instance.color);
       row.classList.toggle("sam3w-selected", instance.object_id === state?.selected);
+      const known = this.#player.marks.of(instance.object_id).size;
+      setAttribute(row, "data-sam3w-known", String(known));
+      setAttribute(row, "aria-label", `${name}: known on ${known} of ${this.#player.length} frames`);
     });
   }
 

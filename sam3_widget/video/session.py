@@ -146,6 +146,17 @@ class VideoVerbs:
         """Show by a box on a frame what to find there: see :meth:`sam3_widget.Session.add_exemplar`."""
         return self.frame(frame_idx).add_exemplar(box, positive, concept)
 
+    def add_exemplar_point(
+        self,
+        x: float,
+        y: float,
+        positive: bool = True,  # noqa: FBT001, FBT002
+        concept: Concept | int | None = None,
+        frame_idx: int = 0,
+    ) -> Concept:
+        """Show by a click on a frame what to find there: see :meth:`sam3_widget.Session.add_exemplar_point`."""
+        return self.frame(frame_idx).add_exemplar_point(x, y, positive, concept)
+
     def move_point(self, point: Point | int, x: float, y: float) -> None:
         """Move a click, on whichever frame it is."""
         self._holding("point", point).move_point(point, x, y)
@@ -202,6 +213,10 @@ class VideoVerbs:
 
     # Objects
 
+    def select(self, object_id: int | None) -> None:
+        """Select an object on all frames, or (None) no object; no step of the history."""
+        self.frame(0).select(object_id)
+
     def set_label(self, object_id: int, label: str) -> None:
         """Name the class of an object."""
         self.frame(0).set_label(object_id, label)
@@ -232,6 +247,47 @@ class VideoVerbs:
     def redo(self) -> bool:
         """Bring the last undone command back; False where there was none."""
         return self._live.travel("redo")
+
+    # Settings
+
+    @property
+    def mask_threshold(self) -> float:
+        """Probability that a pixel must exceed; setting it acts at once where objects were prompted.
+
+        What was carried keeps the threshold that it was carried with.
+        """
+        return self.frame(0).mask_threshold
+
+    @mask_threshold.setter
+    def mask_threshold(self, value: float) -> None:
+        self.frame(0).mask_threshold = value
+
+    @property
+    def score_threshold(self) -> float:
+        """Score that detections of new concepts must reach; set it for all concepts, without asking the model."""
+        return self.frame(0).score_threshold
+
+    @score_threshold.setter
+    def score_threshold(self, value: float) -> None:
+        self.frame(0).score_threshold = value
+
+    @property
+    def fill_holes(self) -> int:
+        """Largest hole that is filled, in pixels, on all frames; 0 fills none."""
+        return self.frame(0).fill_holes
+
+    @fill_holes.setter
+    def fill_holes(self, area: int) -> None:
+        self.frame(0).fill_holes = area
+
+    @property
+    def min_area(self) -> int:
+        """Smallest island that stays, in pixels, on all frames; 0 keeps all."""
+        return self.frame(0).min_area
+
+    @min_area.setter
+    def min_area(self, area: int) -> None:
+        self.frame(0).min_area = area
 
     # Propagation
 
@@ -351,6 +407,11 @@ class VideoVerbs:
     def objects(self) -> tuple[InstanceState, ...]:
         """All objects, with id, label, colour and flags."""
         return self._live.state.common.instances
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All class names on offer, in the order of their number keys."""
+        return self._live.state.common.classes
 
     @property
     def model(self) -> Model:

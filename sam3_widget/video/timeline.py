@@ -89,7 +89,8 @@ class Timeline:
     def _of(self, object_id: int) -> Mapping[int, Mark]:
         """Return the marks of one object, by frame, ascending."""
         state, old = self._clip.state, self.marks.get(object_id, {})
-        marks = {}
+        marks, settings = {}, state.common.settings
+        cleaned = settings.fill_holes or settings.min_area
         track = state.tracks.get(object_id, {})
         for frame_idx in self._clip.frames_of(object_id):
             sheet = state.sheets.get(frame_idx)
@@ -97,11 +98,12 @@ class Timeline:
             known = old.get(frame_idx)
             if said is None:
                 carried = track[frame_idx]
-                if known is None or not _same(known.basis, (carried,)):
+                if known is None or not _same(known.basis, (carried, settings)):
                     way = "forward" if carried.forward else "backward"
-                    known = Mark(way, carried.score, carried.mask.area, "", (carried,))
+                    area = self._area(object_id, frame_idx) if cleaned else carried.mask.area
+                    known = Mark(way, carried.score, area, "", (carried, settings))
             else:
-                basis = (said, said.pending, state.common.settings)
+                basis = (said, said.pending, settings)
                 if known is None or not _same(known.basis, basis):
                     known = self._prompted(object_id, frame_idx, basis, pending=said.pending)
             marks[frame_idx] = known
@@ -113,6 +115,10 @@ class Timeline:
         known = self._clip.known(object_id, frame_idx)
         assert known is not None  # noqa: S101 - something was said of it here
         return Mark("prompt", known.score, known.mask.area, "", basis)
+
+    def _area(self, object_id: int, frame_idx: int) -> int | None:
+        drawn = self._clip.drawn(object_id, frame_idx)
+        return None if drawn is None else drawn.mask.area
 
 
 def flagged(marks: Mapping[int, Mark]) -> dict[int, Mark]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
 
+    from sam3_widget.core.commands import Command
     from sam3_widget.live import LivePicture
     from sam3_widget.models.base import Model
     from sam3_widget.video.timeline import Mark
@@ -162,7 +163,15 @@ class Sam3VideoWidget(CanvasWidget, VideoVerbs):
         if name == "propagate":
             self.propagate(**rest, wait=False)
         elif name != "seek":
+            before = self._live.history
             super()._run_command(name, rest, gesture)
+            if name in {"undo", "redo"}:
+                self._follow(before[-1:] if name == "undo" else self._live.history[-1:])
+
+    def _follow(self, commands: Sequence[Command]) -> None:
+        """Show the frame that a command was for."""
+        for command in commands:
+            self.frame_idx = command.args.get("frame_idx", self.frame_idx)
 
     def _serve(self, request: Request) -> tuple[Mapping[str, Any], Sequence[bytes]]:
         """Return a tile of the frame on the canvas, or the picture and the masks of any frame."""

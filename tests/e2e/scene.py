@@ -57,6 +57,9 @@ class Scene:
         Ask the kernel even while a cell is running.
     """
 
+    shown = "w"
+    """What the canvas shows, in the kernel: an image's session, or that of a frame."""
+
     def __init__(self, notebook: NotebookPage, cell: int = 0, *, while_busy: bool = False) -> None:
         self.notebook = notebook
         self.view: WidgetView = notebook.widget(cell)
@@ -64,8 +67,8 @@ class Scene:
 
     @property
     def masks(self) -> np.ndarray:
-        """The live ``w.masks``."""
-        return self.notebook.kernel.array("w.masks", while_busy=self.while_busy)
+        """The live masks, ``(N, H, W)``, of what the canvas shows."""
+        return self.notebook.kernel.array(f"{self.shown}.masks", while_busy=self.while_busy)
 
     def run(self, code: str) -> None:
         """Run statements in the kernel, and wait until the page shows what they did."""
@@ -81,7 +84,7 @@ class Scene:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             revision, pending = self.notebook.kernel.eval(
-                "[w._shown.rev, any(i.pending for i in w._live.state.instances)]", while_busy=self.while_busy
+                "[w._shown.rev, any(i.pending for i in w._picture.state.instances)]", while_busy=self.while_busy
             )
             if not pending:
                 self.view.wait_revision(revision)
@@ -102,11 +105,11 @@ class Scene:
         self.settle()
 
     def assert_canvas_shows_masks(self) -> None:
-        """Every pixel of the canvas has the colour of the mask over it in ``w.masks``, and of no other."""
+        """Every pixel of the canvas has the colour of the mask over it in the kernel, and of no other."""
         # Without a selection nothing is drawn above the masks: no markers, no rim.
         self.run("w.select(None)")
-        label_map = self.notebook.kernel.array("w.label_map", while_busy=self.while_busy)
-        colours = self.eval("[[i.object_id, i.color] for i in w._live.state.instances if i.visible]")
+        label_map = self.notebook.kernel.array(f"{self.shown}.label_map", while_busy=self.while_busy)
+        colours = self.eval("[[i.object_id, i.color] for i in w._picture.state.instances if i.visible]")
         drawn = self.view.image_pixels(HEIGHT, WIDTH)[..., :3]
         union = np.zeros((HEIGHT, WIDTH), bool)
         for object_id, colour in colours:
