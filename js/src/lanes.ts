@@ -37,7 +37,7 @@ export function columnsOf(
   marks: ReadonlyMap<number, Mark>,
   { width, length }: Pick<Area, "width" | "length">,
 ): (Column | undefined)[] {
-  const columns: (Column | undefined)[] = new Array(Math.ceil(width));
+  const columns = new Array<Column | undefined>(Math.ceil(width)).fill(undefined);
   const wide = width / length;
   for (const [frame, { area, score }] of marks) {
     const first = Math.floor(frame * wide);
@@ -54,6 +54,8 @@ export function columnsOf(
 
 const PADDING = 4;
 const ABSENT = 1.5;
+/** Half the height of a diamond: at either end of the clip it is shown whole. */
+const REACH = 5;
 const WARNING = "#e0352b";
 
 export function drawLane(context: CanvasRenderingContext2D, lane: Lane, place: Area): void {
@@ -73,7 +75,10 @@ export function drawLane(context: CanvasRenderingContext2D, lane: Lane, place: A
   });
   context.globalAlpha = faint ? 0.4 : 1;
   drawScores(context, columns, color, bottom, room);
-  for (const [frame, mark] of marks) drawSign(context, xOf(frame, place), place, mark, color);
+  for (const [frame, mark] of marks) {
+    const x = Math.max(REACH + 1, Math.min(place.width - REACH - 1, xOf(frame, place)));
+    drawSign(context, x, place, mark, color);
+  }
   context.restore();
 }
 
@@ -113,12 +118,11 @@ function drawSign(
 ): void {
   if (source === "prompt") {
     const y = top + height / 2;
-    const reach = 5;
     context.beginPath();
-    context.moveTo(x, y - reach);
-    context.lineTo(x + reach, y);
-    context.lineTo(x, y + reach);
-    context.lineTo(x - reach, y);
+    context.moveTo(x, y - REACH);
+    context.lineTo(x + REACH, y);
+    context.lineTo(x, y + REACH);
+    context.lineTo(x - REACH, y);
     context.closePath();
     context.fillStyle = color;
     context.fill();
