@@ -3,6 +3,8 @@
 * Click to paint: from the pointer's release to the canvas that shows the answer's revision, less the kernel's own time,
   beside the round trip of an empty widget on the same page.
 * Pan and zoom with 100 instances on 12 megapixels: frames a second, and the memory of the page.
+* Scrubbing a 1080p clip with three objects on every frame: from the step to the painted frame, where it was fetched
+  ahead, and for a leap to a frame that was not.
 
 It starts a real JupyterLab and a real Chromium, without a GPU.
 """
@@ -90,6 +92,57 @@ for k in range(100):
     blob = near < 110 + 15 * np.sin(angle * 7 + k)
     w.set_mask(RunLengths.from_window(blob, x - 190, y - 140, 3000, 4000))
 w
+"""
+
+CLIP = """
+import av
+import numpy as np
+import tempfile
+from pathlib import Path
+from sam3_widget import Sam3VideoWidget
+from sam3_widget.core.runs import RunLengths
+
+T, H, W = 240, 1080, 1920
+rng = np.random.default_rng(0)
+ground = rng.integers(60, 120, (H // 4, W // 4, 3), np.uint8).repeat(4, 0).repeat(4, 1)
+path = Path(tempfile.mkdtemp()) / "clip.mp4"
+ys, xs = np.mgrid[:300, :300] - 150
+blob = np.hypot(xs, ys) < 110 + 25 * np.sin(np.arctan2(ys, xs) * 7)
+masks = {k: {} for k in (1, 2, 3)}
+with av.open(path, "w") as file:
+    stream = file.add_stream("libx264", rate=25)
+    stream.width, stream.height, stream.pix_fmt, stream.options = W, H, "yuv420p", {"preset": "ultrafast"}
+    for t in range(T):
+        frame = ground.copy()
+        for k in masks:
+            x, y = 40 + 6 * t, 20 + 340 * (k - 1)
+            frame[y:y + 300, x:x + 300][blob] = (200, 60 * k, 40)
+            masks[k][t] = RunLengths.from_window(blob, x, y, H, W)
+        file.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+    file.mux(stream.encode())
+w = Sam3VideoWidget(path)
+w.load_masks(masks)
+w
+"""
+
+SCRUB = """
+async ([root, goals]) => {
+    const timeline = root.querySelector("[data-testid=sam3w-timeline]");
+    const field = root.querySelector("[data-testid=sam3w-frame-field]");
+    const next = () => new Promise((done) => requestAnimationFrame(done));
+    const spent = [];
+    for (const goal of goals) {
+        const start = performance.now();
+        if (goal === null) root.querySelector("[data-testid=sam3w-step-forward]").click();
+        else { field.value = goal; field.dispatchEvent(new Event("change")); }
+        const wanted = goal === null ? String(Number(timeline.dataset.sam3wFrame) + 1) : String(goal);
+        do await next(); while (timeline.dataset.sam3wFrame !== wanted);
+        await new Promise((done) => setTimeout(done));  // the frame is painted
+        spent.push(performance.now() - start);
+        await new Promise((done) => setTimeout(done, goal === null ? 40 : 1500));
+    }
+    return spent;
+}
 """
 
 CLICK_TO_PAINT = """
@@ -199,6 +252,21 @@ def crowd(lab: Lab, page: Page, seconds: float) -> dict[str, float]:
     }
 
 
+def scrub(lab: Lab, page: Page, steps: int) -> dict[str, float]:
+    """Return milliseconds from a step, and from a leap, to the painted frame of a 1080p clip."""
+    notebook = show(lab, page, "clip.ipynb", [CLIP])
+    root = notebook.widget(0).root.element_handle()
+    page.wait_for_timeout(2000)
+    walked = page.evaluate(SCRUB, [root, [None] * steps])
+    leapt = page.evaluate(SCRUB, [root, [120, 200, 90, 150]])
+    notebook.close()
+    return {
+        "scrub_step_ms": statistics.median(walked),
+        "scrub_step_slowest_ms": max(walked),
+        "scrub_leap_ms": statistics.median(leapt),
+    }
+
+
 def megabytes(page: Page) -> float:
     """Return the memory of the page's process after a collection: its proportional set size, canvases included."""
     page.wait_for_timeout(1500)
@@ -218,13 +286,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clicks", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--steps", type=int, default=100, help="frames to step through")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     args = parser.parse_args()
     browser_path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, Lab(Path(folder)) as lab, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=BROWSER_ARGUMENTS)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
-        told: dict[str, Any] = {**click_to_paint(lab, page, args.clicks), **crowd(lab, page, args.seconds)}
+        told: dict[str, Any] = {
+            **click_to_paint(lab, page, args.clicks),
+            **crowd(lab, page, args.seconds),
+            **scrub(lab, page, args.steps),
+        }
         browser.close()
     if args.json:
         print(json.dumps(told))
