@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -12,12 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sam3_widget.core.clip import ClipState
-    from sam3_widget.video.live import LiveClip
+    from sam3_widget.video.live import Known, LiveClip
 
 DROP = 0.2
 """Fall of the score below its median over the frames before that is worth a look."""
 BEFORE = 5
 """Frames before that the median is of."""
+REACH = BEFORE + 1
+"""Frames after a change whose flags it may change."""
 JUMP = 1.5
 """Factor from one frame to the next by which an area has jumped."""
 FEW = 64
@@ -60,7 +61,8 @@ class Timeline:
     def __init__(self, clip: LiveClip) -> None:
         self._clip = clip
         self._told: ClipState | None = None
-        self.marks: Mapping[int, Mapping[int, Mark]] = {}
+        self._awaited: set[tuple[int, int]] = set()
+        self.marks: dict[int, dict[int, Mark]] = {}
 
     def update(self) -> tuple[dict[int, dict[int, Mark | None]], list[int]]:
         """Bring the marks in step with the clip, under its lock.
@@ -72,82 +74,110 @@ class Timeline:
         removed : list of int
             Objects that are gone.
         """
-        state, before = self._clip.state, self.marks
-        if state is self._told and not any(m.area is None for by_frame in before.values() for m in by_frame.values()):
-            return {}, []
-        self.marks = {shared.object_id: self._of(shared.object_id) for shared in state.common.instances}
+        state, changed = self._clip.state, {}
+        held = {shared.object_id for shared in state.common.instances}
+        removed = [object_id for object_id in self.marks if object_id not in held]
+        for object_id in removed:
+            del self.marks[object_id]
+        for object_id in sorted(held):
+            frames = self._touched(object_id)
+            if frames:
+                changed[object_id] = self._renew(object_id, frames)
         self._told = state
-        changed = {}
-        for object_id, now in self.marks.items():
-            old = before.get(object_id, {})
-            news: dict[int, Mark | None] = {k: mark for k, mark in now.items() if old.get(k) is not mark}
-            news.update(dict.fromkeys(old.keys() - now.keys()))
-            if news:
-                changed[object_id] = news
-        return changed, [object_id for object_id in before if object_id not in self.marks]
+        return {object_id: news for object_id, news in changed.items() if news}, removed
 
-    def _of(self, object_id: int) -> Mapping[int, Mark]:
-        """Return the marks of one object, by frame, ascending."""
-        state, old = self._clip.state, self.marks.get(object_id, {})
-        marks, settings = {}, state.common.settings
-        cleaned = settings.fill_holes or settings.min_area
-        track = state.tracks.get(object_id, {})
-        for frame_idx in self._clip.frames_of(object_id):
-            sheet = state.sheets.get(frame_idx)
-            said = sheet.instances.get(object_id) if sheet else None
-            known = old.get(frame_idx)
-            if said is None:
-                carried = track[frame_idx]
-                if known is None or not _same(known.basis, (carried, settings)):
-                    way = "forward" if carried.forward else "backward"
-                    area = self._area(object_id, frame_idx) if cleaned else carried.mask.area
-                    known = Mark(way, carried.score, area, "", (carried, settings))
-            else:
-                basis = (said, said.pending, settings)
-                if known is None or not _same(known.basis, basis):
-                    known = self._prompted(object_id, frame_idx, basis, pending=said.pending)
-            marks[frame_idx] = known
-        return flagged(marks)
+    def _touched(self, object_id: int) -> set[int]:
+        """Return the frames on which an object's mark may be another one than was told."""
+        now, told = self._clip.state, self._told
+        track, sheets = now.tracks.get(object_id, {}), now.sheets
+        old = self.marks.get(object_id, {})
+        if told is None or object_id not in self.marks or told.common.settings is not now.common.settings:
+            return {*track, *now.prompted(object_id), *old}
+        before = told.tracks.get(object_id, {})
+        frames = {k for awaited, k in self._awaited if awaited == object_id}
+        if track is not before:
+            frames |= before.keys() ^ track.keys()
+            frames |= {k for k, carried in track.items() if before.get(k) is not carried}
+        if sheets is not told.sheets:
+            for k in sheets.keys() | told.sheets.keys():
+                said, was = (s[k].instances.get(object_id) if k in s else None for s in (sheets, told.sheets))
+                if said is not was:
+                    frames.add(k)
+        return frames
 
-    def _prompted(self, object_id: int, frame_idx: int, basis: tuple[object, ...], *, pending: bool) -> Mark:
-        if pending:
+    def _renew(self, object_id: int, frames: set[int]) -> dict[int, Mark | None]:
+        """Make the marks of an object on some frames anew; return those that are others now."""
+        marks = self.marks.setdefault(object_id, {})
+        news: dict[int, Mark | None] = {}
+        for k in frames:
+            self._awaited.discard((object_id, k))
+            mark = self._mark(object_id, k)
+            if mark is None:
+                if marks.pop(k, None) is not None:
+                    news[k] = None
+            elif mark is not marks.get(k):
+                marks[k] = news[k] = mark
+        for k in sorted({k + far for k in news for far in range(REACH + 1)} & marks.keys()):
+            mark, flag = marks[k], flag_of(marks, k)
+            if mark.flag != flag:
+                marks[k] = news[k] = replace(mark, flag=flag)
+        return news
+
+    def _mark(self, object_id: int, frame_idx: int) -> Mark | None:
+        """Return the mark of an object on a frame; the one that is there where it follows from the same things."""
+        state = self._clip.state
+        settings, sheet = state.common.settings, state.sheets.get(frame_idx)
+        said = sheet.instances.get(object_id) if sheet else None
+        carried = state.carried(object_id, frame_idx)
+        if said is None and carried is None:
+            return None
+        old = self.marks[object_id].get(frame_idx)
+        basis = (carried, settings) if said is None else (said, said.pending, settings)
+        if said is not None and said.pending:
+            self._awaited.add((object_id, frame_idx))
+        if old is not None and _same(old.basis, basis):
+            return old
+        if said is None:
+            assert carried is not None  # noqa: S101 - one of the two is there
+            cleaned = settings.fill_holes or settings.min_area
+            area = self._drawn(object_id, frame_idx).mask.area if cleaned else carried.mask.area
+            return Mark("forward" if carried.forward else "backward", carried.score, area, "", basis)
+        if said.pending:
             return Mark("prompt", math.nan, None, "", basis)
-        known = self._clip.known(object_id, frame_idx)
-        assert known is not None  # noqa: S101 - something was said of it here
+        known = self._drawn(object_id, frame_idx)
         return Mark("prompt", known.score, known.mask.area, "", basis)
 
-    def _area(self, object_id: int, frame_idx: int) -> int | None:
-        drawn = self._clip.drawn(object_id, frame_idx)
-        return None if drawn is None else drawn.mask.area
+    def _drawn(self, object_id: int, frame_idx: int) -> Known:
+        known = self._clip.drawn(object_id, frame_idx)
+        assert known is not None  # noqa: S101 - there is a mask
+        return known
 
 
-def flagged(marks: Mapping[int, Mark]) -> dict[int, Mark]:
-    """Return the marks of one object, by frame, ascending, with what looks wrong about those that were carried.
+def flag_of(marks: Mapping[int, Mark], frame_idx: int) -> str:
+    """Return what looks wrong about an object on a frame that it was carried to: ``"score"``, ``"area"`` or "".
 
-    The first frame of a bad stretch is flagged, not all of it: where the score falls by 0.2 or more below its median
+    The first frame of a bad stretch is flagged, not all of it: where the score falls by more than 0.2 below its median
     over the five frames before, and where the area changes by half or more from one frame to the next, as it does where
     an object vanishes.
     """
-    result = dict(marks)
+    mark, before = marks[frame_idx], marks.get(frame_idx - 1)
+    if mark.source == "prompt" or before is None:
+        return ""
+    if _fallen(marks, frame_idx) and not _fallen(marks, frame_idx - 1):
+        return "score"
+    return "area" if _jumped(before.area, mark.area) else ""
+
+
+def _fallen(marks: Mapping[int, Mark], frame_idx: int) -> bool:
+    """Whether the score is well below those of the frames just before."""
     scores: list[float] = []
-    low = False
-    frames = list(marks)
-    for before, frame_idx in pairwise([frames[0] - 2, *frames] if frames else []):
-        mark = marks[frame_idx]
-        if before != frame_idx - 1:
-            scores, low = [], False
-        fallen = bool(scores) and mark.score < median(scores[-BEFORE:]) - DROP
-        flag = "score" if fallen and not low else ""
-        if not flag and before in marks and _jumped(marks[before].area, mark.area):
-            flag = "area"
-        if mark.source == "prompt":
-            flag, fallen = "", False
-        if mark.flag != flag:
-            result[frame_idx] = replace(mark, flag=flag)
-        if not math.isnan(mark.score) and not fallen:
-            scores.append(mark.score)
-        low = fallen
-    return result
+    for k in range(frame_idx - 1, frame_idx - 1 - BEFORE, -1):
+        if k not in marks:
+            break
+        if not math.isnan(marks[k].score):
+            scores.append(marks[k].score)
+    mark = marks[frame_idx]
+    return mark.source != "prompt" and bool(scores) and mark.score < median(scores) - DROP
 
 
 def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
