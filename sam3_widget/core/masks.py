@@ -25,6 +25,7 @@ SURE = 8.0
 """Logit of a pixel that a person decided: a probability of 0.9997."""
 _PRIOR_SIDE = 512
 _CONNECTED_8, _CONNECTED_4 = 8, 4
+_ALL = 4
 _SUBPIXEL_BITS = 4
 
 
@@ -89,13 +90,34 @@ def _taps(
 
 
 def threshold(logits: NDArray[np.float32], level: float, height: int, width: int) -> tuple[NDArray[np.bool_], Window]:
-    """Return where the upsampled logits exceed a level, as a bool mask of the smallest window that can hold it."""
-    rows, cols = np.nonzero((logits > level).any(1))[0], np.nonzero((logits > level).any(0))[0]
+    """Return where the upsampled logits exceed a level, as a bool mask of the smallest window that can hold it.
+
+    What lies between four logits on one side of the level lies on that side: only the border is interpolated.
+    """
+    over = logits > level
+    rows, cols = np.nonzero(over.any(1))[0], np.nonzero(over.any(0))[0]
     if not len(rows):
         return np.zeros((0, 0), np.bool_), (0, 0, 0, 0)
     x1, x2 = _reach(int(cols[0]), int(cols[-1]), logits.shape[1], width)
     y1, y2 = _reach(int(rows[0]), int(rows[-1]), logits.shape[0], height)
-    return upsample(logits, height, width, (x1, y1, x2, y2)) > level, (x1, y1, x2, y2)
+    left, right, across = _taps(x1, x2, width, logits.shape[1])
+    above, below, down = _taps(y1, y2, height, logits.shape[0])
+    lines = np.unique(above)
+    pairs = over[lines].view(np.uint8) + over[np.minimum(lines + 1, len(over) - 1)]
+    corners = pairs.take(left, axis=1) + pairs.take(right, axis=1)  # how many of the four exceed it
+    begin = np.searchsorted(above, lines)
+    count = np.diff(begin, append=len(above))
+    mask = np.repeat(corners == _ALL, count, axis=0)
+    line, x = np.nonzero((corners != 0) & (corners != _ALL))
+    many = count[line]
+    y = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many - begin[line], many)
+    x = np.repeat(x, many)
+    upper = logits[above[y], left[x]]
+    upper += (logits[above[y], right[x]] - upper) * across[x]
+    lower = logits[below[y], left[x]]
+    lower += (logits[below[y], right[x]] - lower) * across[x]
+    mask[y, x] = upper + (lower - upper) * down[y] > level
+    return mask, (x1, y1, x2, y2)
 
 
 def _reach(first: int, last: int, source: int, size: int) -> tuple[int, int]:
