@@ -50,36 +50,6 @@ def logit(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
-def upsample(logits: NDArray[np.float32], height: int, width: int, window: Window | None = None) -> NDArray[np.float32]:
-    """Interpolate logits bilinearly to the image's size, or to a window of it.
-
-    Pixel centres lie at half-integers, as in ``torch.nn.functional.interpolate(align_corners=False)``.
-
-    Parameters
-    ----------
-    logits : (h, w) float32
-    height, width : int
-        Size of the image in pixels.
-    window : (x1, y1, x2, y2), optional
-        The part to return.
-
-    Returns
-    -------
-    (y2 - y1, x2 - x1) float32
-    """
-    x1, y1, x2, y2 = window or (0, 0, width, height)
-    left, right, across = _taps(x1, x2, width, logits.shape[1])
-    above, below, down = _taps(y1, y2, height, logits.shape[0])
-    first, last = int(above[0]), int(below[-1]) + 1
-    rows = logits[first:last]
-    wide = rows[:, left] + (rows[:, right] - rows[:, left]) * across
-    step = np.diff(wide, axis=0, append=wide[-1:])
-    result = step[above - first]
-    result *= down[:, None]
-    result += wide[above - first]
-    return result
-
-
 def _taps(
     start: int, stop: int, size: int, source: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
@@ -90,9 +60,23 @@ def _taps(
 
 
 def threshold(logits: NDArray[np.float32], level: float, height: int, width: int) -> tuple[NDArray[np.bool_], Window]:
-    """Return where the upsampled logits exceed a level, as a bool mask of the smallest window that can hold it.
+    """Return where logits exceed a level, interpolated bilinearly to the image's size.
 
-    What lies between four logits on one side of the level lies on that side: only the border is interpolated.
+    Pixel centres lie at half-integers, as in ``torch.nn.functional.interpolate(align_corners=False)``. What lies
+    between four logits on one side of the level lies on that side, so that only the border is interpolated.
+
+    Parameters
+    ----------
+    logits : (h, w) float32
+    level : float
+    height, width : int
+        Size of the image in pixels.
+
+    Returns
+    -------
+    mask : (y2 - y1, x2 - x1) bool
+        Of the smallest window that can hold it.
+    window : (x1, y1, x2, y2)
     """
     over = logits > level
     rows, cols = np.nonzero(over.any(1))[0], np.nonzero(over.any(0))[0]
