@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import traitlets
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from sam3_widget.core.commands import Command
     from sam3_widget.live import LivePicture
     from sam3_widget.models.base import Model
@@ -33,6 +36,8 @@ LOSSLESS_PIXELS = 1 << 16
 """Most pixels of a frame that is sent as it is; beyond, JPEG keeps up with scrubbing."""
 _SOURCES = {"prompt": 0, "forward": 1, "backward": 2}
 _FLAGS = {"": 0, "score": 1, "area": 2}
+_DEMO_FRAMES = 48
+_DEMO_SIZE = (480, 320)
 _EVEN = 0.25
 """Share of a frame's duration that a frame may be off for the clip to count as of one rate."""
 
@@ -91,6 +96,14 @@ class Sam3VideoWidget(CanvasWidget, VideoVerbs):
         info, preview = self._pictured(0)
         look = {"height": height, "opacity": opacity, "outline": outline}
         super().__init__(self._live.listen, _image=info, _preview=preview, _clip=self._described(), **look)
+
+    @classmethod
+    def demo(cls, **options: Any) -> Sam3VideoWidget:  # noqa: ANN401 - the constructor's, but the clip
+        """Open on a camera that moves over a cup of coffee, a picture of scikit-image's (Rachel Michetti, CC0)."""
+        from skimage import data  # noqa: PLC0415 - slow to load, and only for the demo
+
+        picture: Any = data.coffee()  # type: ignore[no-untyped-call]
+        return cls([_filmed(picture, k / (_DEMO_FRAMES - 1)) for k in range(_DEMO_FRAMES)], **options)
 
     @property
     def session(self) -> VideoSession:
@@ -238,6 +251,15 @@ def _row(object_id: int, frame_idx: int, mark: Mark | None) -> list[float | None
         return [object_id, frame_idx, None]
     score = None if math.isnan(mark.score) else round(mark.score, 3)
     return [object_id, frame_idx, _SOURCES[mark.source], score, mark.area, _FLAGS[mark.flag]]
+
+
+def _filmed(picture: NDArray[np.uint8], at: float) -> NDArray[np.uint8]:
+    """Return what a camera sees of a picture, 0 to 1 on its way: it moves, turns and comes nearer."""
+    width, height = _DEMO_SIZE
+    x, y = 260 + 80 * at, 190 + 30 * math.sin(math.pi * at)
+    turn = cv2.getRotationMatrix2D((x, y), 10 * math.sin(2 * math.pi * at), 0.8 + 0.3 * at)
+    turn[:, 2] += np.array([width / 2 - x, height / 2 - y])
+    return cv2.warpAffine(picture, turn, _DEMO_SIZE, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)  # type: ignore[return-value]
 
 
 class _Ears:

@@ -245,3 +245,11 @@ def test_closed_widget_hears_nothing_more(view, widget):
     widget.close()
     session.add_box(BOX, frame_idx=0)
     assert len(view.sent) == count
+
+
+def test_demo_opens_on_a_clip_that_moves():
+    widget = Sam3VideoWidget.demo(model=ToyModel(EVERYTHING))
+    frames = widget._live.frames
+    assert len(frames) == 48
+    assert np.abs(frames[0].astype(int) - frames[47]).mean() > 20
+    assert np.abs(frames[0].astype(int) - frames[1]).mean() < 15
