@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import operator
 import os
 from abc import ABC, abstractmethod
@@ -155,7 +156,7 @@ class Frames(ABC):
                 f"{self.width}: the frames of a clip must have one size"
             )
             raise InvalidVideoError(message)
-        pixels = np.ascontiguousarray(pixels)
+        pixels = _paged(pixels)
         pixels.setflags(write=False)
         self._cache.put(idx, pixels)
         return pixels
@@ -208,6 +209,16 @@ class _Cache:
         with self._lock:
             self._frames.clear()
             self.held_bytes = 0
+
+
+def _paged(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a copy in pages of its own, which the system gets back when the copy goes.
+
+    On the heap, small masks that stay would settle in the gaps of frames that went, and it would grow with the clip.
+    """
+    pages = np.frombuffer(mmap.mmap(-1, pixels.nbytes), np.uint8).reshape(pixels.shape)
+    pages[...] = pixels
+    return pages
 
 
 def _from_path(source: str | os.PathLike[str], cache_bytes: int) -> Frames:

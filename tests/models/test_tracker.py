@@ -13,11 +13,13 @@ from skimage import data
 
 from sam3_widget.core.masks import compose
 from sam3_widget.core.runs import RunLengths
+from sam3_widget.errors import InvalidVideoError
 from sam3_widget.models.base import InstancePrompts, Sighting, Tracked
 from sam3_widget.models.builtin import BuiltinModel
-from sam3_widget.models.builtin.appearance import Appearance, alike, around, box_of
+from sam3_widget.models.builtin.appearance import Appearance, Scene, alike, around, box_of
+from sam3_widget.models.builtin.guesses import Answer, likeliest
 from sam3_widget.models.builtin.motion import Motion
-from sam3_widget.models.builtin.tracker import FlowTracker, likeliest, overlap
+from sam3_widget.models.builtin.tracker import FlowTracker, kept, overlap, still
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -72,11 +74,12 @@ def film(
     paths: dict[int, Callable[[int], Place]],
     count: int,
     bar: Callable[[int], tuple[int, int]] | None = None,
+    colour: tuple[int, int, int] = (200, 80, 50),
 ) -> Clip:
     """Film discs on their paths in front of a ground that pans, behind a bar between two columns."""
     ground = texture(1, (70, 110, 70), 25)
     cover = texture(2, (120, 120, 130), 8, 4)
-    skins = {object_id: texture(10 + object_id, (200, 80, 50), 30) for object_id in paths}
+    skins = {object_id: texture(10 + object_id, colour, 30) for object_id in paths}
     clip = Clip([], [])
     for frame_idx in range(count):
         picture = ground[20 : 20 + SIZE[0], 20 + frame_idx : 20 + frame_idx + SIZE[1]].copy()
@@ -151,15 +154,23 @@ def wandering() -> Clip:
     return film({1: lambda t: (45 + 3 * t, 55 + 1.5 * t, 22 + 0.6 * t)}, 10)
 
 
+def hidden(t: int) -> tuple[int, int]:
+    """Return where a bar is that passes and, for eight frames, rests in front of what is in the middle."""
+    left = int(np.interp(t, [0, 3, 4, 11, 12, 15], [-80, -80, 40, 40, 160, 160]))
+    return max(0, left), max(0, min(160, left + 80))
+
+
 @cache
 def passing() -> Clip:
     """Film a disc that moves a little while a bar passes in front of it; for eight frames nothing of it is seen."""
+    return film({1: lambda t: (78 + 0.4 * t, 60 + 0.2 * t, 20)}, 17, hidden)
 
-    def bar(t: int) -> tuple[int, int]:
-        left = int(np.interp(t, [0, 3, 4, 11, 12, 15], [-80, -80, 40, 40, 160, 160]))
-        return max(0, left), max(0, min(160, left + 80))
 
-    return film({1: lambda t: (78 + 0.4 * t, 60 + 0.2 * t, 20)}, 17, bar)
+@cache
+def turning() -> Clip:
+    """Film a disc that shows another side on two frames before a bar passes, and comes back as it was at first."""
+    first, other = (film({1: resting(78, 60, 20)}, 17, hidden, colour) for colour in ((200, 80, 50), (50, 60, 50)))
+    return Clip([*first.frames[:2], *other.frames[2:4], *first.frames[4:]], first.truths)
 
 
 @cache
@@ -222,15 +233,56 @@ def test_follow_after_an_interruption_goes_on_as_without_one(last: int, until: i
         assert resumed.tracked[idx][1].score == whole.tracked[idx][1].score
 
 
-def test_follow_what_comes_after_a_prompted_frame_depends_on_nothing_before() -> None:
+def test_step_what_was_prompted_on_any_frame_is_found_again() -> None:
+    clip = turning()
+    both = [clip.sighting(0), Sighting(1, clip.sighting(1).mask), clip.sighting(2)]
+    result = walk(clip, {1: both}, range(3, 15))
+    for idx in range(4, 12):
+        assert_absent(result.tracked[idx][1])
+    assert min(iou(result.mask(idx), clip.truths[idx][1]) for idx in (13, 14)) > 0.8
+    other_side_alone = walk(clip, {1: [clip.sighting(2)]}, range(3, 15))
+    assert all(not other_side_alone.mask(idx).any() for idx in range(4, 15))
+    assert not model().tracker(clip).local
+
+
+def test_step_goes_on_from_the_newest_prompt() -> None:
     clip = wandering()
     wrong = Sighting(3, RunLengths.from_mask(disc((120, 30, 15))), InstancePrompts())
     between = Sighting(4, RunLengths.from_mask(disc((120, 30, 15))))
-    alone = walk(clip, {1: [clip.sighting(5)]}, range(6, 8))
-    after = walk(clip, {1: [wrong, between, clip.sighting(5)]}, range(6, 8))
-    assert model().tracker(clip).local
-    for idx in (6, 7):
-        np.testing.assert_array_equal(after.tracked[idx][1].logits, alone.tracked[idx][1].logits)
+    assert_follows(clip, walk(clip, {1: [wrong, between, clip.sighting(5)]}, range(6, 10)), 0.85)
+
+
+@dataclass
+class Camera:
+    """The newest frames of a clip, as a live source holds them."""
+
+    clip: Clip
+    held: int
+    newest: int = 0
+
+    def __call__(self, frame_idx: int) -> Picture:
+        self.newest = max(self.newest, frame_idx)
+        if frame_idx <= self.newest - self.held:
+            raise InvalidVideoError(f"frame {frame_idx} is no longer held")
+        return self.clip.frames[frame_idx]
+
+
+def test_step_frames_that_a_live_source_has_given_up_are_not_read_again() -> None:
+    whole, camera = passed(), Camera(passing(), held=2)
+    tracker = model().tracker(camera)
+    tracker.follow(1, [passing().sighting(0)])
+    for idx in range(1, 17):
+        np.testing.assert_array_equal(tracker.step(idx)[1].logits, whole.tracked[idx][1].logits)
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_follow_prompt_on_a_frame_that_a_live_source_has_given_up_is_left_out(*, corrected: bool) -> None:
+    clip = wandering()
+    camera = Camera(clip, held=2, newest=5)
+    tracker = model().tracker(camera)
+    carried = [Sighting(idx, clip.sighting(idx).mask) for idx in (4, 5)]
+    tracker.follow(1, [clip.sighting(0), *([clip.sighting(5)] if corrected else carried)])
+    assert iou(compose(tracker.step(6)[1].logits, SIZE).to_mask(), clip.truths[6][1]) > 0.85
 
 
 def test_step_two_alike_passing_each_other_keep_apart() -> None:
@@ -330,6 +382,31 @@ def test_alike_tells_object_from_ground_by_the_nearest_place() -> None:
     known = Appearance(np.eye(4, dtype=np.float32)[:2], np.eye(4, dtype=np.float32)[2:3])
     np.testing.assert_allclose(alike(np.eye(4, dtype=np.float32), [known]), [1, 1, -1, 0])
     assert known.share_in([known]) == 1
+
+
+def test_alike_nothing_known_says_nothing() -> None:
+    assert not alike(np.eye(4, dtype=np.float32), []).any()
+
+
+@pytest.mark.parametrize(
+    ("areas", "expected"),
+    [([4], [0]), ([4, 4], [0, 1]), ([4, 0, 4], [0, 2]), ([4] * 6, [0, 3, 4, 5]), ([4, 4, 0], []), ([0], [])],
+)
+def test_kept_are_the_first_prompted_frame_and_the_newest_with_a_mask(areas: list[int], expected: list[int]) -> None:
+    rows = [np.arange(16).reshape(4, 4) < area for area in areas]
+    prompted = [Sighting(idx, RunLengths.from_mask(mask), InstancePrompts()) for idx, mask in enumerate(rows)]
+    assert [each.frame_idx for each in kept(prompted)] == expected
+
+
+@pytest.mark.parametrize(
+    ("share", "quality", "expected"),
+    [(0.7, 0.3, True), (0.6, 0.9, True), (0.6, 0.8, False), (0.4, 0.95, False), (0, 1, False)],
+)
+def test_still_takes_half_of_a_likeness_where_the_decoder_is_sure(
+    share: float, quality: float, *, expected: bool
+) -> None:
+    look = Scene(BuiltinModel()._runtime, 0, wandering().frames[0]).look()
+    assert still(Answer(look, np.zeros(SIZE, np.float32), quality, share)) is expected
 
 
 def test_likeliest_is_the_part_with_most_in_it() -> None:

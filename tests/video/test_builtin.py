@@ -90,3 +90,28 @@ def test_correction_is_carried_on(clip, model):
     assert sorted(video.masks) == [0, 1, 2, 3]
     video.propagate()
     assert all(iou(video.masks[k][1], disc(k)) > 0.85 for k in range(3, LENGTH))
+
+
+def test_click_on_what_was_carried_makes_all_frames_after_it_better(clip, model):
+    video = VideoSession(clip, model)
+    whole = disc(0)
+    whole[:, : middle(0)[0]] = False
+    video.set_mask(whole, frame_idx=0)
+    video.propagate()
+    before = {k: video.masks[k][1] for k in range(LENGTH)}
+    x, y = middle(3)
+    video.add_point(x - RADIUS // 2, y, object_id=1, frame_idx=3)
+    video.propagate()
+    for k in range(3):
+        np.testing.assert_array_equal(video.masks[k][1], before[k])
+    for k in range(3, LENGTH):
+        assert iou(video.masks[k][1], disc(k)) > max(0.85, iou(before[k], disc(k)) + 0.1)
+
+
+def test_correction_makes_what_follows_the_next_prompt_stale_too(clip, model):
+    video = VideoSession(clip, model)
+    video.add_box(box(0), frame_idx=0)
+    video.add_box(box(6), object_id=1, frame_idx=6)
+    video.propagate()
+    video.add_point(*middle(3), object_id=1, frame_idx=3)
+    assert sorted(video.masks) == [0, 1, 2, 3, 6]

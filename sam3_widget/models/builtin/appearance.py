@@ -187,7 +187,7 @@ def alike(places: Plane, others: Sequence[Appearance]) -> Plane:
 
 def _nearest(places: Plane, others: Sequence[Plane]) -> Plane:
     """Return the greatest cosine of each of ``(N, C)`` unit vectors to others, -1 where there are none."""
-    known = np.concatenate(others).T.copy()
+    known = np.concatenate([places[:0], *others]).T.copy()
     best = np.full(len(places), -1, np.float32)
     if known.size:
         for start in range(0, len(places), CHUNK):

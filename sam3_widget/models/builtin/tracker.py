@@ -7,14 +7,15 @@ from functools import cache, partial
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from sam3_widget.core.masks import compose
 from sam3_widget.core.runs import RunLengths
-from sam3_widget.models.base import InstancePrompts, Sighting, Tracked, Tracker
-from sam3_widget.models.builtin.appearance import Appearance, Look, Scene, box_of, odds
+from sam3_widget.errors import InvalidVideoError
+from sam3_widget.models.base import Sighting, Tracked, Tracker
+from sam3_widget.models.builtin.appearance import Appearance, Scene, box_of, odds
 from sam3_widget.models.builtin.geometry import LIMIT
+from sam3_widget.models.builtin.guesses import CERTAIN, Guess, ask, likeliest
 from sam3_widget.models.builtin.guide import fit
 from sam3_widget.models.builtin.motion import Motion
 
@@ -23,83 +24,31 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sam3_widget.models.base import Frames, Question
+    from sam3_widget.models.base import Frames
+    from sam3_widget.models.builtin.guesses import Answer
     from sam3_widget.models.builtin.runtime import Runtime
 
     Plane = NDArray[np.float32]
     Mask = NDArray[np.bool_]
 
-CONTRAST = 25.0
-"""Slope of the logit of being the object over the difference of two cosines."""
-CERTAIN, DOUBT = 4.0, 2.0
-"""Most that features or motion say for a place, and motion against it: what was hidden comes out where it was not."""
+DOUBT = 2.0
+"""Most that motion says against a place, less than for it: what was hidden comes out where it was not."""
 NEAR = 0.3
 """How far from where it was carried an object may be, as a share of its side."""
-MARGIN = 0.08
-"""Width of the strip between an object and the box that the decoder gets, as a share of the box."""
 SMALLEST = 12
 """Pixels below which an object is out of view."""
-STILL = 0.65
-"""Share of a mask that must look like the object for it to be still there."""
+STILL, HARDLY, CLEAR = 0.65, 0.5, 0.85
+"""Share of a mask that must look like the object for it to be still there; where the decoder is sure; predicted IoU."""
 ALIKE, COMPLETE, SURE = 0.6, 0.5, 0.55
 """For being found again: share of the mask that looks like the object, and the other way round; predicted IoU."""
 LEAST, MOST = 0.3, 2.5
 """For being found again: area as a share of what it was."""
 REACH, SPEED, FARTHEST = 0.75, 0.25, 4.0
 """How far from where it was seen last it can be, in its sides: at once, more with each frame, and at most."""
+PROMPTED = 4
+"""Most prompted frames whose looks an object is known by: the first, and the newest of the others."""
 SHARED = 0.05
 """Share of the smaller of two masks from which they are meant to overlap."""
-
-
-@dataclass(frozen=True)
-class Guess:
-    """Where an object is thought to be, before the decoder is asked.
-
-    Attributes
-    ----------
-    look : Look
-    odds : (h, w) float32
-        By how much each cell looks more like the object than like the ground.
-    question : Question
-    """
-
-    look: Look
-    odds: Plane
-    question: Question
-
-    @classmethod
-    def of(cls, look: Look, likely: Plane, moved: Plane | float = 0.0) -> Guess | None:
-        """Return the question for what features and motion say of each cell; None where both say there is nothing."""
-        prior = np.clip(CONTRAST * likely, -CERTAIN, CERTAIN) + moved
-        if not (prior > 0).any():
-            return None
-        x1, y1, x2, y2 = look.window
-        end = np.array([x2 - x1, y2 - y1] * 2)
-        box = box_of(prior > 0) * end / np.array(look.grid[::-1] * 2)
-        air = MARGIN * (box[2:] - box[:2])
-        box = np.clip(box + np.concatenate([-air, air]), 0, end).astype(np.float32)
-        return cls(look, likely, (InstancePrompts(box=box), prior.astype(np.float32)))
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the decoder made of a guess.
-
-    Attributes
-    ----------
-    look : Look
-    logits : (H, W) float32
-        Of the whole picture.
-    iou : float
-        As the decoder predicts it.
-    alike : float
-        Share of the mask that looks like the object.
-    """
-
-    look: Look
-    logits: Plane
-    iou: float
-    alike: float
 
 
 @dataclass
@@ -108,9 +57,9 @@ class Followed:
 
     Attributes
     ----------
-    start : Sighting
-        Where a person prompted it.
-    near : Appearance or None
+    starts : sequence of Sighting
+        Where a person prompted it, and it was in view; none where the newest prompt says that it is not.
+    near : sequence of Appearance
         What it looks like there.
     whole : callable
         Returns the same as seen when all of the picture is looked at.
@@ -122,9 +71,9 @@ class Followed:
         Whether there was a cut since it was in view.
     """
 
-    start: Sighting
-    near: Appearance | None
-    whole: Callable[[], Appearance | None]
+    starts: Sequence[Sighting]
+    near: Sequence[Appearance]
+    whole: Callable[[], Sequence[Appearance]]
     seen: Sighting
     last: Sighting
     recent: Appearance | None
@@ -135,13 +84,13 @@ class FlowTracker(Tracker):
     """Follow objects with the built-in model.
 
     The optical flow carries the mask to the next frame, less where it cannot be trusted. The nearest neighbours of each
-    place's features, among those of object and ground on the prompted frame and on the one before, say what looks like
+    place's features, among those of object and ground on the prompted frames and on the one before, say what looks like
     the object (as in Hu et al., "VideoMatch", ECCV 2018). Both together are the prior of the decoder, which looks at
     the surroundings of the object and gets a box a little larger than it.
 
     An object is out of view when too little of its mask looks like it. It is then looked for around where it was seen
-    last, by what it looked like when it was prompted, and taken up where the decoder agrees that it is there. After a
-    cut, or more than :attr:`memory` frames, it is looked for no more.
+    last, by what it looked like on any of the frames where it was prompted, and taken up where the decoder agrees that
+    it is there. After a cut, or more than :attr:`memory` frames, it is looked for no more.
 
     Parameters
     ----------
@@ -150,23 +99,27 @@ class FlowTracker(Tracker):
     """
 
     memory = 64
-    local = True
+    local = False
 
     def __init__(self, runtime: Runtime, frames: Frames) -> None:
         self._runtime = runtime
         self._frames = frames
         self._followed: dict[int, Followed] = {}
         self._here: Scene | None = None
+        self._prompted: dict[int, Scene] = {}
 
     def follow(self, object_id: int, sightings: Sequence[Sighting]) -> None:
         """Take an object up; see :meth:`sam3_widget.models.base.Tracker.follow`.
 
-        What it looks like is taken from the newest frame that a person prompted.
+        It goes on from the newest frame that a person prompted, and what it looks like is taken from the first one and
+        the newest others, at most :data:`PROMPTED` in all. Their pictures are kept: a stream may not have them later.
         """
         prompted = [number for number, each in enumerate(sightings) if each.prompts is not None]
         since = sightings[max(prompted, default=0) :]
         start, last = since[0], since[-1]
         self._here = scene = self._scene(last.frame_idx)
+        starts = kept([sightings[number] for number in prompted] or [start])
+        starts = [each for each in starts if self._remember(each.frame_idx)]
         recent = None
         if len(since) > 1 and since[-2].mask.area and last.mask.area:
             carried = carry(self._motion(since[-2].frame_idx, scene), since[-2], scene)
@@ -174,8 +127,10 @@ class FlowTracker(Tracker):
         seen = max((number for number, each in enumerate(since) if each.mask.area), default=0)
         away = since[seen:] if self._expected(since[seen], last.frame_idx) else []
         gone = any(self._motion(one.frame_idx, self._scene(next_.frame_idx)).cut for one, next_ in pairwise(away))
-        near, whole = self._appearance(start, whole=False), cache(partial(self._appearance, start, whole=True))
-        self._followed[object_id] = Followed(start, near, whole, since[seen], last, recent, gone)
+        near, whole = self._appearances(starts, whole=False), cache(partial(self._appearances, starts, whole=True))
+        self._followed[object_id] = Followed(starts, near, whole, since[seen], last, recent, gone)
+        used = {each.frame_idx for one in self._followed.values() for each in one.starts}
+        self._prompted = {frame_idx: scene for frame_idx, scene in self._prompted.items() if frame_idx in used}
 
     def drop(self, object_id: int) -> None:
         """Follow an object no longer."""
@@ -190,12 +145,14 @@ class FlowTracker(Tracker):
         for one in self._followed.values():
             one.gone |= motion.cut
         carried = ask(self._runtime, {} if motion.cut else self._carried(motion, scene))
-        answers = {object_id: answer for object_id, answer in carried.items() if answer.alike >= STILL}
+        answers = {object_id: answer for object_id, answer in carried.items() if still(answer)}
         found = ask(self._runtime, self._looked_for(scene, [answer.logits > 0 for answer in answers.values()]))
         answers |= {key: answer for key, answer in found.items() if again(self._followed[key], answer)}
         self._part(scene, answers)
         tracked = {object_id: advance(one, scene, answers.get(object_id)) for object_id, one in self._followed.items()}
-        scene.forget()
+        for passed in (self._here, scene):
+            if passed is not None:
+                passed.forget()
         self._here = scene
         return tracked
 
@@ -205,6 +162,15 @@ class FlowTracker(Tracker):
             return self._here
         return Scene(self._runtime, frame_idx, self._frames(frame_idx))
 
+    def _remember(self, frame_idx: int) -> bool:
+        """Keep the picture of a prompted frame; return whether it is there."""
+        if frame_idx not in self._prompted:
+            try:
+                self._prompted[frame_idx] = self._scene(frame_idx)
+            except InvalidVideoError:  # a stream that has given it up
+                return False
+        return True
+
     def _motion(self, frame_idx: int, scene: Scene) -> Motion:
         """Return how things moved from a frame to another."""
         return Motion(self._scene(frame_idx).picture, scene.picture)
@@ -213,12 +179,16 @@ class FlowTracker(Tracker):
         """Return whether what was seen last on a frame may still come back on another."""
         return abs(frame_idx - seen.frame_idx) <= self.memory
 
-    def _appearance(self, sighting: Sighting, *, whole: bool) -> Appearance | None:
-        """Return what an object looks like on a frame."""
-        if not sighting.mask.area:
-            return None
-        scene = self._scene(sighting.frame_idx)
-        return Appearance.of(scene.look(None if whole else scene.box(sighting.mask)), scene.on(sighting.mask))
+    def _appearances(self, starts: Sequence[Sighting], *, whole: bool) -> list[Appearance]:
+        """Return what an object looks like on the frames where it was prompted."""
+        known = []
+        for start in starts:
+            scene = self._prompted[start.frame_idx]
+            shown = Appearance.of(scene.look(None if whole else scene.box(start.mask)), scene.on(start.mask))
+            known += [] if shown is None else [shown]
+            if scene is not self._here:
+                scene.forget()
+        return known
 
     def _carried(self, motion: Motion, scene: Scene) -> dict[int, Guess]:
         """Return where the objects that are in view have gone."""
@@ -232,7 +202,7 @@ class FlowTracker(Tracker):
             box = box_of(moved > 0)
             look = scene.look(box)
             near = look.covered(moved > -NEAR * longer_side(box))
-            known = [each for each in (one.near, one.recent) if each is not None]
+            known = [*one.near, *([] if one.recent is None else [one.recent])]
             shift = np.clip(look.cut(moved), -DOUBT, CERTAIN) * look.cut(trust)
             guess = Guess.of(look, odds(look, known, near), shift)
             if guess is not None:
@@ -245,19 +215,19 @@ class FlowTracker(Tracker):
         guesses = {}
         for object_id, one in self._followed.items():
             searched = not one.last.mask.area and not one.gone and self._expected(one.seen, scene.frame_idx)
-            whole = one.whole() if searched else None
-            if one.near is None or whole is None:
+            whole = one.whole() if searched else ()
+            if not one.near or not whole:
                 continue
-            side = max(longer_side(scene.box(each.mask)) for each in (one.seen, one.start))
+            side = max(longer_side(scene.box(each.mask)) for each in (one.seen, *one.starts))
             reach = side * min(REACH + SPEED * abs(scene.frame_idx - one.seen.frame_idx), FARTHEST)
             look = scene.look()
-            likely = odds(look, [whole], look.covered(free & grown(scene.box(one.seen.mask), reach, scene.size)))
+            likely = odds(look, whole, look.covered(free & grown(scene.box(one.seen.mask), reach, scene.size)))
             place = likeliest(likely)
-            if place is None or place.mean() < LEAST / 2 * share(one.start.mask):
+            if place is None or place.mean() < LEAST / 2 * min(share(each.mask) for each in one.starts):
                 continue
             box = box_of(place) * np.tile(np.array(scene.size[::-1]) / look.grid[::-1], 2)
             close = scene.look(box)
-            likely = odds(close, [one.near], close.covered(free & grown(box, NEAR * longer_side(box), scene.size)))
+            likely = odds(close, one.near, close.covered(free & grown(box, NEAR * longer_side(box), scene.size)))
             place = likeliest(likely)
             guess = None if place is None else Guess.of(close, np.where(place, likely, -1).astype(np.float32))
             if guess is not None:
@@ -270,14 +240,24 @@ class FlowTracker(Tracker):
             one, other = self._followed[first], self._followed[second]
             if overlap(scene.on(one.last.mask), scene.on(other.last.mask)):
                 continue
-            if one.start.frame_idx == other.start.frame_idx and overlap(
-                scene.on(one.start.mask), scene.on(other.start.mask)
-            ):
+            shared = ((a, b) for a in one.starts for b in other.starts if a.frame_idx == b.frame_idx)
+            if any(overlap(scene.on(a.mask), scene.on(b.mask)) for a, b in shared):
                 continue
             a, b = answers[first].logits, answers[second].logits
             # Where their sum is nowhere positive, no interpolation makes both positive.
             a_wins, b_wins = (a + b > 0) & (a >= b), (a + b > 0) & (a < b)
             b[a_wins], a[b_wins] = -a[a_wins], -b[b_wins]
+
+
+def kept(prompted: Sequence[Sighting]) -> list[Sighting]:
+    """Return the frames that say what an object looks like: the first and the newest of those with a mask.
+
+    None do where the newest prompt says that it is not there: it is looked for no more until a person shows it again.
+    """
+    if not prompted[-1].mask.area:
+        return []
+    seen = [each for each in prompted if each.mask.area]
+    return seen if len(seen) <= PROMPTED else [seen[0], *seen[1 - PROMPTED :]]
 
 
 def share(mask: RunLengths) -> float:
@@ -296,29 +276,20 @@ def carry(motion: Motion, sighting: Sighting, scene: Scene) -> Plane:
     return np.asarray(fit(motion.carry(sighting.mask), scene.size) * pixels, np.float32)
 
 
-def ask(runtime: Runtime, guesses: Mapping[int, Guess]) -> dict[int, Answer]:
-    """Let the decoder draw the objects, those in one look together."""
-    answers = {}
-    for window in dict.fromkeys(guess.look.window for guess in guesses.values()):
-        here = {object_id: guess for object_id, guess in guesses.items() if guess.look.window == window}
-        look = next(iter(here.values())).look
-        logits, quality = runtime.decode(look.seen, [guess.question for guess in here.values()])
-        for (object_id, guess), drawn, ious in zip(here.items(), logits, quality, strict=True):
-            whole = look.draw(drawn[0])
-            inside = look.covered(whole > 0)
-            alike = float(np.mean(guess.odds[inside] > 0)) if inside.any() else 0.0
-            answers[object_id] = Answer(look, whole, float(ious[0]), alike)
-    return answers
+def still(answer: Answer) -> bool:
+    """Return whether an answer is the object that was carried there; what turns fast looks like itself only in part."""
+    return answer.alike >= STILL or (answer.alike >= HARDLY and answer.iou >= CLEAR)
 
 
 def again(one: Followed, answer: Answer) -> bool:
     """Return whether an answer is the object that was out of view."""
     mask = answer.logits > 0
-    size = float(mask.mean()) / share(one.start.mask)
-    if answer.iou < SURE or answer.alike < ALIKE or not LEAST <= size <= MOST:
+    sizes = [share(start.mask) for start in one.starts]
+    fits = LEAST * min(sizes) <= float(mask.mean()) <= MOST * max(sizes)
+    if answer.iou < SURE or answer.alike < ALIKE or not fits:
         return False
     shown = Appearance.of(answer.look, mask)
-    return one.near is not None and shown is not None and one.near.share_in([shown]) >= COMPLETE
+    return shown is not None and any(each.share_in([shown]) >= COMPLETE for each in one.near)
 
 
 def advance(one: Followed, scene: Scene, answer: Answer | None) -> Tracked:
@@ -341,14 +312,6 @@ def grown(box: NDArray[np.float64], by: float, size: tuple[int, int]) -> Mask:
     mask = np.zeros(size, np.bool_)
     mask[y1:y2, x1:x2] = True
     return mask
-
-
-def likeliest(likely: Plane) -> Mask | None:
-    """Return the connected part of a plane's positive places that has most in it."""
-    count, parts = cv2.connectedComponents((likely > 0).astype(np.uint8))
-    if count == 1:
-        return None
-    return np.asarray(parts == 1 + np.argmax(np.bincount(parts.ravel(), likely.ravel())[1:]))
 
 
 def overlap(first: Mask, second: Mask) -> bool:
