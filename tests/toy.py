@@ -12,9 +12,13 @@ from sam3_widget.core import masks
 from sam3_widget.models.base import (
     Candidates,
     Capabilities,
+    ConceptPrompts,
     Detections,
     Embedding,
     Model,
+    Newcomer,
+    Seeker,
+    Sighting,
     Tracked,
     Tracker,
     no_progress,
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sam3_widget.models.base import ConceptPrompts, Frames, InstancePrompts, Progress, Sighting
+    from sam3_widget.models.base import Frames, InstancePrompts, Progress, Sought
 
 SHAPE = (60, 80)
 STEP = 4
@@ -83,6 +87,49 @@ class ToyTracker(Tracker):
         return found
 
 
+class ToySeeker(ToyTracker, Seeker):
+    """Finds bright spots on the way, and gives up what was found less than three frames ago and has left its spot."""
+
+    def __init__(self, model: ToyModel, frames: Frames) -> None:
+        ToyTracker.__init__(self, model, frames)
+        Seeker.__init__(self)
+        self.sought: list[Sought] = []
+        self.last = 0
+
+    def look_for(self, concepts: Sequence[Sought]) -> None:
+        self.sought = list(concepts)
+
+    def step(self, frame_idx: int) -> dict[int, Tracked]:
+        found = super().step(frame_idx)
+        self.newcomers, self.lost, self.last = [], set(), frame_idx
+        for concept in self.sought:
+            self.model.sought.append((frame_idx, concept.text))
+            offered = ToyModel._find(ToyEmbedding(self.frames(frame_idx)), ConceptPrompts(concept.text))
+            spots = [(mask > 0, s) for mask, s in zip(offered.logits, offered.scores.tolist(), strict=True)]
+            ours = {k: found[k].logits > 0 for k in concept.members if k in found}
+            self.newcomers += [
+                Newcomer(concept.concept_id, Tracked(np.where(spot, 8, -8).astype(np.float32), score))
+                for spot, score in spots
+                if score >= concept.threshold and not any((spot & mask).any() for mask in ours.values())
+            ]
+            self.lost |= {
+                k
+                for k, mask in ours.items()
+                if k not in concept.kept and abs(frame_idx - concept.members[k]) < 3
+                if mask.any() and not any((spot & mask).any() for spot, _ in spots)
+            }
+        for object_id in self.lost:
+            self.drop(object_id)
+            del found[object_id]
+        return found
+
+    def adopt(self, object_ids: Sequence[int | None]) -> None:
+        for object_id, newcomer in zip(object_ids, self.newcomers, strict=True):
+            if object_id is not None:
+                self.seen[object_id] = Sighting(self.last, masks.compose(newcomer.tracked.logits, SHAPE))
+        self.newcomers = []
+
+
 class ToyModel(Model):
     """Discs of six logit pixels around clicks, filled boxes; an ambiguous click offers three radii.
 
@@ -112,6 +159,10 @@ class ToyModel(Model):
         Trackers wait for it; set at first.
     fails_at : int or None
         The frame at which trackers raise.
+    seeks : bool
+        Whether trackers look for concepts on the way.
+    sought : list
+        ``(frame_idx, text)`` of each concept that a tracker looked for.
     """
 
     name = "toy"
@@ -139,9 +190,11 @@ class ToyModel(Model):
         self.track_gate.set()
         self.tracking = threading.Event()
         self.fails_at: int | None = None
+        self.seeks = False
+        self.sought: list[tuple[int, str]] = []
 
     def tracker(self, frames: Frames) -> Tracker:
-        return ToyTracker(self, frames)
+        return ToySeeker(self, frames) if self.seeks else ToyTracker(self, frames)
 
     def encode(self, image: NDArray[np.uint8], progress: Progress = no_progress) -> Embedding:
         self.threads.add(threading.current_thread().name)

@@ -14,7 +14,7 @@ from sam3_widget.core.state import Carried, InstanceState, State
 from sam3_widget.errors import InvalidPromptError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from sam3_widget.core.answers import Answer
     from sam3_widget.core.commands import Command
@@ -44,6 +44,22 @@ class Sheet:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """Where propagation has looked for a concept.
+
+    Attributes
+    ----------
+    text : str
+    threshold : float
+    frames : frozenset of int
+    """
+
+    text: str
+    threshold: float
+    frames: frozenset[int]
+
+
+@dataclass(frozen=True)
 class ClipState:
     """A snapshot of everything that undo restores.
 
@@ -51,7 +67,7 @@ class ClipState:
     ----------
     common : State
         What all frames share: settings, classes, the selection, the next ids, and each object with its label and
-        without a mask.
+        concept, without a mask.
     sheets : mapping
         By frame, where something was said.
     tracks : mapping
@@ -59,6 +75,11 @@ class ClipState:
     local : bool
         Whether what follows a prompted frame depends on nothing before it; see
         :class:`sam3_widget.models.base.Tracker`.
+    looked : mapping
+        What propagation has looked for, by ``concept_id``; on the frame that a concept is of, the concept itself does.
+    shadows : mapping
+        The concept of each instance that a person has removed, by ``object_id``. Its track stays, and is carried on,
+        so that it is not found again.
     propagations : int
         How often propagation was asked for.
     """
@@ -67,6 +88,8 @@ class ClipState:
     sheets: Mapping[int, Sheet] = field(default_factory=lambda: _NOTHING)
     tracks: Mapping[int, Track] = field(default_factory=lambda: _NOTHING)
     local: bool = True
+    looked: Mapping[int, Looked] = field(default_factory=lambda: _NOTHING)
+    shadows: Mapping[int, int] = field(default_factory=lambda: _NOTHING)
     propagations: int = 0
 
     @property
@@ -99,7 +122,9 @@ class ClipState:
         """
         before = self.at(frame_idx)
         if command == "reset":
-            return replace(self, common=_shared(state), sheets=_NOTHING, tracks=_NOTHING)
+            return replace(
+                self, common=_shared(state), sheets=_NOTHING, tracks=_NOTHING, looked=_NOTHING, shadows=_NOTHING
+            )
         said = {i.object_id: i for i in state.instances if i.prompted or i.found}
         rest = {k: sheet for k, sheet in self.sheets.items() if k != frame_idx}
         written = said or state.concepts
@@ -107,14 +132,19 @@ class ClipState:
         gone = {i.object_id for i in before.instances} - {i.object_id for i in state.instances}
         if command == "remove_object":
             for object_id in gone:
-                clip = clip.without(object_id)
-        common = _shared(state)
+                clip = self._shadowed(clip, object_id).without(object_id)
+        common = _shared(state, {i.object_id: i.concept_id for i in self.common.instances})
         if state.concept is None and before.concept is None:
             common = replace(common, concept=self.common.concept)  # that of another frame
         kept = tuple(i for i in self.common.instances if i.object_id in gone and clip.prompted(i.object_id))
         common = replace(common, instances=tuple(sorted((*common.instances, *kept), key=lambda i: i.object_id)))
-        held = {i.object_id for i in common.instances}
-        clip = replace(clip, common=common, tracks={k: t for k, t in clip.tracks.items() if k in held})
+        clip = _forgotten(
+            replace(clip, common=common), self.sheets.get(frame_idx, Sheet()), Sheet(said, state.concepts)
+        )
+        held = {i.object_id for i in clip.common.instances}
+        shadows = {k: concept_id for k, concept_id in clip.shadows.items() if k not in held}
+        moving = shadows.keys() | (held - clip.shadows.keys())
+        clip = replace(clip, shadows=shadows, tracks={k: t for k, t in clip.tracks.items() if k in moving})
         old = self.sheets.get(frame_idx, Sheet()).instances
         for object_id in held & (said.keys() | old.keys()):
             if _mask_of(said.get(object_id)) != _mask_of(old.get(object_id)):
@@ -128,13 +158,78 @@ class ClipState:
             tracks[object_id] = {**tracks.get(object_id, {}), frame_idx: mask}
         return replace(self, tracks=tracks)
 
+    def welcome(
+        self, frame_idx: int, newcomers: Sequence[tuple[int, Carried]], sought: Collection[int]
+    ) -> tuple[ClipState, list[int]]:
+        """Return the clip with what propagation has found on a frame, and the ids of the new objects.
+
+        Parameters
+        ----------
+        frame_idx : int
+        newcomers : sequence of (int, Carried)
+            The concept and the mask of each instance that came into view there.
+        sought : collection of int
+            The concepts that were looked for there.
+        """
+        concepts = {c.concept_id: c for sheet in self.sheets.values() for c in sheet.concepts}
+        common, tracks, ids = self.common, dict(self.tracks), []
+        for concept_id, carried in newcomers:
+            made = InstanceState(common.next_object_id, concepts[concept_id].text, concept_id=concept_id)
+            common = replace(common.put(made).named(made.label), next_object_id=made.object_id + 1)
+            tracks[made.object_id] = {frame_idx: carried}
+            ids.append(made.object_id)
+        looked = dict(self.looked)
+        for concept_id in sought:
+            concept = concepts[concept_id]
+            before = self.looked_for(concept)
+            looked[concept_id] = Looked(concept.text, concept.score_threshold, before | {frame_idx})
+        return replace(self, common=common, tracks=tracks, looked=looked), ids
+
+    def looked_for(self, concept: ConceptState) -> frozenset[int]:
+        """Return the frames on which propagation has looked for a concept as it is now."""
+        looked = self.looked.get(concept.concept_id)
+        same = looked is not None and (looked.text, looked.threshold) == (concept.text, concept.score_threshold)
+        return looked.frames if looked is not None and same else frozenset()
+
+    def retract(self, object_ids: Collection[int]) -> ClipState:
+        """Return the clip without objects that propagation has found to be none of their concept, on any frame."""
+        clip = self
+        for object_id in object_ids:
+            clip = clip.without(object_id)
+            common = clip.common.without(object_id, hand_on=False)
+            clip = replace(clip, common=common, tracks={k: t for k, t in clip.tracks.items() if k != object_id})
+        return clip
+
+    def touched(self, object_id: int) -> bool:
+        """Whether a person refined, labelled or locked an object on any frame."""
+        said = (sheet.instances[object_id] for sheet in self.sheets.values() if object_id in sheet.instances)
+        shared = [i for i in self.common.instances if i.object_id == object_id]
+        return any(i.touched for i in (*said, *shared))
+
     def without(self, object_id: int) -> ClipState:
-        """Return the clip with nothing said of an object on any frame."""
+        """Return the clip with nothing said of an object on any frame; what found it there does not bring it back."""
         sheets = {
-            frame_idx: replace(sheet, instances={k: i for k, i in sheet.instances.items() if k != object_id})
+            frame_idx: replace(
+                sheet,
+                instances={k: i for k, i in sheet.instances.items() if k != object_id},
+                concepts=_dismissed(sheet.concepts, sheet.instances.get(object_id)),
+            )
             for frame_idx, sheet in self.sheets.items()
         }
         return replace(self, sheets={k: s for k, s in sheets.items() if s.instances or s.concepts})
+
+    def _shadowed(self, after: ClipState, object_id: int) -> ClipState:
+        """Return a clip in which an object is removed, with its masks here as a shadow where it is of a concept."""
+        concept_id = next((i.concept_id for i in self.common.instances if i.object_id == object_id), None)
+        if concept_id is None:
+            return after
+        size = (self.common.height, self.common.width)
+        track = dict(self.tracks.get(object_id, _NOTHING))
+        for frame_idx in self.prompted(object_id):
+            said = self.sheets[frame_idx].instances[object_id]
+            track[frame_idx] = Carried(_mask_there(said, size), 1.0, forward=True)
+        shadows = {**after.shadows, object_id: concept_id}
+        return replace(after, shadows=shadows, tracks={**after.tracks, object_id: track})
 
     def freshened(self, object_id: int, frame_idx: int) -> ClipState:
         """Return the clip without what was carried on from a frame that has changed."""
@@ -193,6 +288,7 @@ def load_masks(state: ClipState, masks: Mapping[int, Track], labels: Mapping[int
             common=replace(common, instances=instances),
             sheets={**state.sheets, first: replace(sheet, instances=said)},
             tracks={**state.tracks, object_id: {k: c for k, c in track.items() if k != first}},
+            shadows={k: concept_id for k, concept_id in state.shadows.items() if k != object_id},
         )
     return state
 
@@ -373,10 +469,35 @@ def frame_of_concept(state: ClipState, concept_id: object) -> int:
     raise NotFoundError(message)
 
 
+def _forgotten(clip: ClipState, before: Sheet, after: Sheet) -> ClipState:
+    """Return a clip without what propagation has found of concepts that are no longer what they were on a sheet."""
+    texts = {c.concept_id: c.text for c in after.concepts}
+    over = {c.concept_id for c in before.concepts if texts.get(c.concept_id) != c.text}
+    if not over:
+        return clip
+    instances = []
+    for shared in clip.common.instances:
+        said = after.instances.get(shared.object_id)
+        if shared.concept_id not in over or (said is not None and said.concept_id == shared.concept_id):
+            instances.append(shared)
+        elif clip.prompted(shared.object_id) or shared.touched:
+            instances.append(replace(shared, concept_id=None))
+    selected = clip.common.selected if clip.common.selected in {i.object_id for i in instances} else None
+    return replace(
+        clip,
+        common=replace(clip.common, instances=tuple(instances), selected=selected),
+        looked={k: looked for k, looked in clip.looked.items() if k not in over},
+        shadows={k: concept_id for k, concept_id in clip.shadows.items() if concept_id not in over},
+    )
+
+
 def _composed(shared: InstanceState, said: InstanceState | None, carried: Carried | None) -> InstanceState:
-    """Return an object on a frame: what was said there, or what was carried there, with what all frames share."""
+    """Return an object on a frame: what was said there, or what was carried there, with what all frames share.
+
+    An object that was carried there is an instance of no concept that was asked for there.
+    """
     if said is None:
-        return replace(shared, carried=carried) if carried else shared
+        return replace(shared, concept_id=None, carried=carried)
     return replace(
         said,
         label=shared.label,
@@ -387,13 +508,42 @@ def _composed(shared: InstanceState, said: InstanceState | None, carried: Carrie
     )
 
 
-def _shared(state: State) -> State:
-    """Return what a frame's state shares with all other frames."""
+def _shared(state: State, concepts: Mapping[int, int | None] = _NOTHING) -> State:
+    """Return what a frame's state shares with all others; ``concepts`` are those that objects are of elsewhere."""
     bare = tuple(
-        InstanceState(i.object_id, i.label, labelled=i.labelled, visible=i.visible, locked=i.locked)
+        InstanceState(
+            i.object_id,
+            i.label,
+            concept_id=i.concept_id or concepts.get(i.object_id),
+            labelled=i.labelled,
+            visible=i.visible,
+            locked=i.locked,
+        )
         for i in state.instances
     )
     return replace(state, instances=bare, concepts=())
+
+
+def _dismissed(concepts: tuple[ConceptState, ...], said: InstanceState | None) -> tuple[ConceptState, ...]:
+    """Return the concepts of a frame, of which none finds again what an object was found as there."""
+    if said is None or said.matched is None:
+        return concepts
+    matched = said.matched
+    return tuple(
+        replace(c, dismissed=(*c.dismissed, matched)) if c.concept_id == said.concept_id else c for c in concepts
+    )
+
+
+def _mask_there(said: InstanceState, size: tuple[int, int]) -> RunLengths:
+    """Return the mask of an object on a frame where something was said of it."""
+    from sam3_widget.core import masks  # noqa: PLC0415 - OpenCV loads with it
+
+    basis = said.basis
+    if not isinstance(basis, tuple):
+        return masks.compose(basis, size, strokes=said.enforced_strokes)
+    answer, candidate = basis
+    assert answer.logits is not None  # noqa: S101 - a basis is there
+    return masks.compose(answer.logits[candidate].astype("float32"), size, strokes=said.enforced_strokes)
 
 
 def _mask_of(said: InstanceState | None) -> tuple[object, ...] | None:

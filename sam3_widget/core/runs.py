@@ -79,6 +79,13 @@ class RunLengths:
         counts = np.diff(edges)
         return cls(height, width, counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts)
 
+    def equals(self, other: RunLengths | None) -> bool:
+        """Whether it is the same mask, of an image of the same size."""
+        if self is other or other is None:
+            return self is other
+        same_size = (self.height, self.width) == (other.height, other.width)
+        return same_size and np.array_equal(self.counts, other.counts)
+
     @cached_property
     def area(self) -> int:
         """Number of foreground pixels."""

@@ -12,7 +12,7 @@ import numpy as np
 from sam3_widget.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -174,10 +174,14 @@ class Tracker(ABC):
         How many frames, without those that a person prompted, :meth:`follow` wants to know of an object.
     local : bool
         Whether what follows a prompted frame depends on nothing before it.
+    progress : callable
+        Called during a step that takes long, with the finished fraction of what it is about. What it raises ends the
+        step, and the tracker is to be let go.
     """
 
     memory: int = 1
     local: bool = True
+    progress: Progress = staticmethod(no_progress)
 
     @abstractmethod
     def follow(self, object_id: int, sightings: Sequence[Sighting]) -> None:
@@ -198,6 +202,71 @@ class Tracker(ABC):
     @abstractmethod
     def step(self, frame_idx: int) -> dict[int, Tracked]:
         """Carry every object that is followed to the next frame; returned by ``object_id``."""
+
+
+@dataclass(frozen=True)
+class Sought:
+    """A concept that is looked for on a frame of a clip.
+
+    Attributes
+    ----------
+    concept_id : int
+    text : str
+        A short noun phrase.
+    threshold : float
+        Score that a detection must reach, 0 to 1.
+    members : mapping
+        Its instances by ``object_id``, those that are followed among them: what they cover is nothing new. The value is
+        the frame, in the order of the walk, that each is first known on.
+    kept : frozenset of int
+        Those of them that a person has refined, labelled, locked or removed: they are never given up.
+    """
+
+    concept_id: int
+    text: str
+    threshold: float
+    members: Mapping[int, int] = field(default_factory=dict)
+    kept: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """An instance of a concept that came into view.
+
+    Attributes
+    ----------
+    concept_id : int
+    tracked : Tracked
+    """
+
+    concept_id: int
+    tracked: Tracked
+
+
+class Seeker(Tracker):
+    """A tracker that also looks for concepts on the frames that it comes to.
+
+    Attributes
+    ----------
+    newcomers : list of Newcomer
+        What the last step found that is none of the objects followed. It is followed on once :meth:`adopt` has given
+        it an id.
+    lost : set of int
+        The objects that were followed and that the last step gave up: they are no instances of their concept, on none
+        of the frames. They are followed no longer.
+    """
+
+    def __init__(self) -> None:
+        self.newcomers: list[Newcomer] = []
+        self.lost: set[int] = set()
+
+    @abstractmethod
+    def look_for(self, concepts: Sequence[Sought]) -> None:
+        """Look for these concepts, and for no others, with the next step."""
+
+    @abstractmethod
+    def adopt(self, object_ids: Sequence[int | None]) -> None:
+        """Follow :attr:`newcomers` under these ids, in their order; those that get None are followed no longer."""
 
 
 Frames = Callable[[int], "NDArray[np.uint8]"]
@@ -293,7 +362,10 @@ class Model(ABC):
         raise self.unsupported(what, instead)
 
     def tracker(self, frames: Frames) -> Tracker:
-        """Return what carries objects through a clip; only where :attr:`capabilities` has ``video``."""
+        """Return what carries objects through a clip; only where :attr:`capabilities` has ``video``.
+
+        It may be a :class:`Seeker`, where concepts can be found by text.
+        """
         del frames
         what, instead = "video", "load a model that does, like the built-in one"
         raise self.unsupported(what, instead)

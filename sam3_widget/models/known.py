@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sam3_widget.models.base import Capabilities
 
@@ -10,13 +10,15 @@ _CLICKS = Capabilities(points=True, boxes=True, mask_prompt=True)
 _VIDEO = Capabilities(points=True, boxes=True, mask_prompt=True, video=True)
 CAPABILITIES = {
     "builtin": Capabilities(points=True, boxes=True, mask_prompt=True, exemplars=True, video=True),
-    "sam3": Capabilities(points=True, boxes=True, mask_prompt=True, text=True, exemplars=True),
+    "sam3": Capabilities(points=True, boxes=True, mask_prompt=True, text=True, exemplars=True, video=True),
     "sam2": _VIDEO,
     "sam_hq": _CLICKS,
     "sam": _CLICKS,
     "edgetam": _VIDEO,
 }
 """What the models of each family can do."""
+CARRYING = {"sam3_video", "sam2_video", "edgetam_video"}
+"""The ``model_type`` of the checkpoints that hold what carries objects through a video."""
 APACHE = "Apache-2.0"
 SAM = "SAM License"
 
@@ -69,6 +71,12 @@ KNOWN = (
     Known("slimsam-77", "Zigeng/SlimSAM-uniform-77", "sam", 39_000_000),
 )
 """Best first: ``"auto"`` takes the first that is on this disk."""
+
+
+def capabilities_of(family: str, model_type: str) -> Capabilities:
+    """Return what a checkpoint of a family can do: one of an image model carries nothing through a video."""
+    stated = CAPABILITIES[family]
+    return replace(stated, video=stated.video and model_type in CARRYING)
 
 
 def known(name: str) -> Known | None:

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from sam3_widget.models.known import APACHE, CAPABILITIES, KNOWN, Known, known
+from sam3_widget.models.known import APACHE, CAPABILITIES, KNOWN, Known, capabilities_of, known
 from sam3_widget.models.weights.checkpoint import HUB, Checkpoint, all_cached, lacking, snapshots
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _of_checkpoint(name: str, repo_id: str, checkpoint: Checkpoint, licence: str
         name,
         repo_id,
         checkpoint.family,
-        CAPABILITIES[checkpoint.family],
+        capabilities_of(checkpoint.family, checkpoint.model_type),
         on_disk=True,
         path=checkpoint.folder,
         size=checkpoint.size,

@@ -21,7 +21,7 @@ from sam3_widget.video.stream import Stream, is_stream
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from sam3_widget.core.commands import Command
     from sam3_widget.core.runs import RunLengths
@@ -275,6 +275,17 @@ class LiveClip:
             self.revision += 1
             self.lock.notify_all()
             self._tell("changed")
+
+    def looked(
+        self, frame_idx: int, lost: Collection[int], newcomers: Sequence[tuple[int, Carried]], sought: Collection[int]
+    ) -> list[int]:
+        """Take what propagation has found of concepts on a frame, and whom it gave up; return the new objects' ids."""
+        with self.lock:
+            state, object_ids = self.state.retract(lost).welcome(frame_idx, newcomers, sought)
+            self.document.amend(lambda _: state)
+            if lost or object_ids:
+                self.changed(None)
+            return object_ids
 
     def progressed(self, phase: str, fraction: float | None) -> None:
         """Pass on how far propagation is."""

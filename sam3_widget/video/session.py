@@ -306,6 +306,10 @@ class VideoVerbs:
         Frames that are known already are not computed again, so that after a correction only those that it can have
         changed are. Results are there frame by frame.
 
+        With a model that takes text, what the words of a frame name is looked for on the frames beyond it too: what
+        comes into view there becomes an object of its own, and what turns out within some frames to have been no such
+        thing goes again, unless a person has touched it. Neither is looked for where only some objects are carried.
+
         Parameters
         ----------
         start, stop : int, optional

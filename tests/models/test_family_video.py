@@ -16,11 +16,13 @@ from torch.nn import functional
 from sam3_widget.core.masks import compose
 from sam3_widget.core.runs import RunLengths
 from sam3_widget.errors import InvalidVideoError, NotFoundError, UnsupportedError
+from sam3_widget.models import listing
 from sam3_widget.models.base import InstancePrompts, Sighting, Tracked
 from sam3_widget.models.known import CAPABILITIES
 from sam3_widget.models.sam.family import MEAN, STD, SamFamily
 from sam3_widget.models.sam.preprocess import Preprocess
 from sam3_widget.models.sam.video import SESSIONS
+from sam3_widget.models.weights.checkpoint import Checkpoint
 from sam3_widget.video.session import VideoSession
 from tests.models.tiny_family import GRID, SIDE, tiny_family
 
@@ -451,6 +453,22 @@ def test_image_model_carries_nothing(kind):
     assert not model.capabilities.video
     with pytest.raises(UnsupportedError, match=f"the model '{kind}' does not take video"):
         model.tracker(FRAMES.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("family", "model_type", "video"),
+    [
+        ("sam2", "sam2_video", True),
+        ("sam2", "sam2", False),
+        ("edgetam", "edgetam", False),
+        ("sam3", "sam3_video", True),
+        ("sam", "sam", False),
+    ],
+)
+def test_list_models_says_what_a_checkpoint_carries(monkeypatch, tmp_path, family, model_type, video):
+    monkeypatch.setattr(listing, "all_cached", lambda: {"someone/tuned": Checkpoint(tmp_path, model_type, 1)})
+    [tuned] = [model for model in listing.describe() if model.name == "someone/tuned"]
+    assert (tuned.family, tuned.capabilities.video, tuned.capabilities.points) == (family, video, True)
 
 
 @pytest.mark.parametrize("kind", MEMORIES)

@@ -194,6 +194,19 @@ def test_cancel_ends_propagation_and_keeps_what_is_finished(view, widget):
     assert {frame for _, frame in view.marks} == {0, 1}
 
 
+def test_looking_at_other_frames_does_not_stop_propagation(view, widget):
+    box(view, 0)
+    view.command("seek", frame_idx=9)
+    widget.model.track_gate.clear()
+    view.command("propagate")
+    assert widget.model.tracking.wait(TIMEOUT)
+    for frame_idx in range(1, LENGTH):  # more than are held: the first is let go, and its mask made again
+        view.request("frame", {"frame_idx": frame_idx, "picture": True})
+    widget.model.track_gate.set()
+    widget._live.job.wait(TIMEOUT)
+    assert {frame for _, frame in view.marks} == set(range(LENGTH))
+
+
 def test_model_without_video_refuses_to_propagate():
     widget = Sam3VideoWidget(CLIP, ToyModel())
     view = FrontEnd(widget)

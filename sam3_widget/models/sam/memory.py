@@ -24,6 +24,8 @@ SAME = 0.98
 """IoU from which on two masks count as the same: what is left is rounding, or the cleaning of a few pixels."""
 CORNERS = (2, 3)
 """Labels of the two corners of a box among points."""
+PARTS = ("output_dict_per_obj", "frames_tracked_per_obj", "point_inputs_per_obj", "mask_inputs_per_obj")
+"""Where a session keeps what belongs to one object, by its index."""
 PASSING = ("maskmem_features", "maskmem_pos_enc", "pred_masks")
 """What a session holds of a frame, beside a vector or two, for as long as the frame is recent."""
 
@@ -37,17 +39,19 @@ class Frame:
     frame_idx : int
     height, width : int
         Of the original, in pixels.
-    pixels : (1, 3, side, side) float32
-        Normalised.
     features : Features
-        What the encoder made of them.
+        What the encoder made of it.
     """
 
     frame_idx: int
     height: int
     width: int
-    pixels: torch.Tensor
     features: Features
+
+    @property
+    def device(self) -> torch.device:
+        """Where the features are."""
+        return self.features["vision_feats"][0].device
 
 
 class ObjectMemory:
@@ -183,7 +187,7 @@ class ObjectMemory:
     def _show(self, frame: Frame, mask: RunLengths, *, reverse: bool) -> None:
         """Let a mask say where the object is."""
         side = self._preprocess.side
-        shown = torch.from_numpy(mask.to_mask())[None, None].to(frame.pixels.device, torch.float32)
+        shown = torch.from_numpy(mask.to_mask())[None, None].to(frame.device, torch.float32)
         if shown.shape[-2:] != (side, side):
             resized = functional.interpolate(shown, size=(side, side), mode="bilinear", antialias=True)
             shown = (resized >= 0.5).float()  # noqa: PLR2004 - the nearer of 0 and 1
@@ -195,13 +199,13 @@ class ObjectMemory:
     def _run(self, frame: Frame, *, reverse: bool) -> Outcome:
         self._session.cache.cache_vision_features(frame.frame_idx, frame.features)
         self._last = frame.frame_idx
-        return self._network.run(self._session, frame.frame_idx, frame.pixels, reverse=reverse)
+        return self._network.run(self._session, frame.frame_idx, reverse=reverse)
 
     def _points(self, frame: Frame, prompts: InstancePrompts) -> dict[str, torch.Tensor]:
         """Return prompts as a session takes them: ``(1, 1, P, 2)`` points, of which a box is the first two."""
         side = self._network.mask_side
         scale = self._preprocess.scale(frame.height, frame.width)
-        device = frame.pixels.device
+        device = frame.device
         [clicks] = batch_clicks(
             [(prompts, None)], scale=scale, mask_size=(side, side), max_points=self._max_points, device=device
         )
@@ -214,9 +218,39 @@ class ObjectMemory:
             labels.append(clicks.labels)
         return {"point_coords": torch.cat(points, 2), "point_labels": torch.cat(labels, 2)}
 
+    def lend(self, session: Any, index: int) -> None:  # noqa: ANN401 - transformers has no common base of them
+        """Let a session of several objects remember the one of this index here."""
+        for name in PARTS:
+            getattr(session, name)[index] = getattr(self._session, name)[0]
+
+    def borrow(self, session: Any, index: int) -> None:  # noqa: ANN401
+        """Remember here what a session of several objects remembers of the one of this index."""
+        for name in PARTS:
+            getattr(self._session, name)[0] = getattr(session, name)[index]
+
+    def carried(self, frame_idx: int, logits: torch.Tensor, first: Sighting | None = None) -> None:
+        """Take in that the session to which this is lent has carried the object to a frame.
+
+        Parameters
+        ----------
+        frame_idx : int
+        logits : (h, w) float32
+            What became of it there.
+        first : Sighting, optional
+            Where the object was found only there: this is remembered for good.
+        """
+        self._last = frame_idx
+        if first is not None:
+            self._told[frame_idx] = first
+        for held in (self._recent, self._conditioning):
+            if frame_idx in held:
+                held[frame_idx]["pred_masks"] = logits[None, None]
+        self._forget(frame_idx)
+
     def _forget(self, frame_idx: int) -> None:
         """Drop all that neither a later frame attends to nor this one, if it is corrected."""
         recent, conditioning = self._recent, self._conditioning
+        self._forget_confirmed(frame_idx)
         for k, held in list(recent.items()):
             since = abs(frame_idx - k)
             if since >= self._network.recent and k in self._told:  # the next frame would not attend to it any more
@@ -232,7 +266,20 @@ class ObjectMemory:
                 held["maskmem_pos_enc"] = self._network.shared_positions(held["maskmem_pos_enc"])
         for held in conditioning.values():
             held.pop("pred_masks", None)
+            memory = held.get("maskmem_features")
+            if memory is not None and memory.untyped_storage().nbytes() > memory.nbytes:
+                held["maskmem_features"] = memory.clone()  # of several objects, in one tensor
         self._tidy()
+
+    def _forget_confirmed(self, frame_idx: int) -> None:
+        """Drop of the frames on which a detector confirmed the object all but the nearest ones."""
+        confirmed = [k for k in self._conditioning if k not in self._told]
+        for place, k in enumerate(sorted(confirmed, key=lambda k: abs(frame_idx - k))):
+            if place >= self._network.pointers:
+                del self._conditioning[k]
+            elif place >= self._network.conditions and abs(frame_idx - k) > self._network.recent:
+                for name in PASSING:
+                    self._conditioning[k].pop(name, None)
 
     def _tidy(self) -> None:
         """Drop what a session keeps for those who ask again: pixels, features, and prompts that are answered."""
@@ -242,7 +289,7 @@ class ObjectMemory:
         }
         session.point_inputs_per_obj[0].clear()
         session.mask_inputs_per_obj[0].clear()
-        session.processed_frames.clear()
+        session.processed_frames = {}
         session.cache.clear_all()
 
 

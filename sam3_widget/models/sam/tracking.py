@@ -1,4 +1,4 @@
-"""Objects carried through a clip by SAM 2, EdgeTAM, or another model with a memory of theirs."""
+"""Objects carried through a clip by SAM 2, EdgeTAM, SAM 3, or another model with a memory of theirs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sam3_widget.models.sam.memory import Frame, ObjectMemory
 from sam3_widget.models.sam.runtime import full_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from sam3_widget.models.base import Frames, Sighting
+    from sam3_widget.models.base import Frames, Progress, Sighting
     from sam3_widget.models.sam.preprocess import Preprocess
     from sam3_widget.models.sam.runtime import Runtime
     from sam3_widget.models.sam.video import VideoNetwork
@@ -37,6 +37,9 @@ class SamTracker(Tracker):
         Returns a frame by its index.
     max_points : int, optional
         Of more clicks than this on a frame, the first and the last half count.
+    look : callable, optional
+        Returns a frame by its index as the encoder sees it, and tells its progress, for a model whose encoder is not
+        the network's own.
     """
 
     local = False
@@ -49,6 +52,7 @@ class SamTracker(Tracker):
         frames: Frames,
         *,
         max_points: int | None = None,
+        look: Callable[[int, Progress], Frame] | None = None,
     ) -> None:
         self.memory = network.recent
         self._network = network
@@ -56,6 +60,7 @@ class SamTracker(Tracker):
         self._runtime = runtime
         self._frames = frames
         self._max_points = max_points
+        self._encoded = look or self._encode
         self._memories: dict[int, ObjectMemory] = {}
         self._taken_up: dict[int, list[Sighting]] = {}
         self._frame: Frame | None = None
@@ -106,13 +111,25 @@ class SamTracker(Tracker):
         """
         if not self._taken_up and not self._memories:
             return {}
-        reverse = self._direction(frame_idx)
+        return self._walked(frame_idx, self._direction(frame_idx))
+
+    def _walked(self, frame_idx: int, reverse: bool) -> dict[int, Tracked]:  # noqa: FBT001 - of two arguments
+        """Carry every object to a frame, after a look at what was taken up."""
         with self._runtime.running():
             self._catch_up(reverse=reverse)
-            frame = self._look_at(frame_idx)
-            carried = {object_id: memory.carry(frame, reverse=reverse) for object_id, memory in self._memories.items()}
+            carried = self._carried(self._look_at(frame_idx), reverse=reverse)
         self._last, self._reverse = frame_idx, reverse
-        return {object_id: Tracked(outcome.logits.numpy(), outcome.score) for object_id, outcome in carried.items()}
+        return carried
+
+    def _carried(self, frame: Frame, *, reverse: bool) -> dict[int, Tracked]:
+        """Carry every object to a frame."""
+        return {object_id: self._alone(memory, frame, reverse=reverse) for object_id, memory in self._memories.items()}
+
+    @staticmethod
+    def _alone(memory: ObjectMemory, frame: Frame, *, reverse: bool) -> Tracked:
+        """Carry one object to a frame, whatever the others do."""
+        outcome = memory.carry(frame, reverse=reverse)
+        return Tracked(outcome.logits.numpy(), outcome.score)
 
     def _direction(self, frame_idx: int) -> bool:
         """Return whether a step to a frame goes backwards."""
@@ -160,8 +177,11 @@ class SamTracker(Tracker):
         """Return a frame as the encoder sees it; the one before is let go."""
         if self._frame is None or self._frame.frame_idx != frame_idx:
             self._frame = None
-            image = self._frames(frame_idx)
-            pixels = self._preprocess([image]).to(self._runtime.device)
-            height, width = image.shape[:2]
-            self._frame = Frame(frame_idx, height, width, pixels, self._network.encode(pixels))
+            self._frame = self._encoded(frame_idx, self.progress)
         return self._frame
+
+    def _encode(self, frame_idx: int, progress: Progress) -> Frame:
+        progress(0.0)
+        image = self._frames(frame_idx)
+        features = self._network.encode(self._preprocess([image]).to(self._runtime.device))
+        return Frame(frame_idx, image.shape[0], image.shape[1], features)

@@ -1,4 +1,4 @@
-"""The video models of transformers seen alike: SAM 2 and EdgeTAM, which hold their image model within them.
+"""The video models of transformers seen alike: SAM 2 and EdgeTAM, which hold their image model, and SAM 3's tracker.
 
 What carries an object from frame to frame is a memory: "SAM 2: Segment Anything in Images and Videos" (Ravi et al.,
 2024). Each frame attends to what the memory encoder made of earlier frames and of the masks on them.
@@ -16,16 +16,22 @@ from sam3_widget.models.sam.network import KINDS
 from sam3_widget.models.weights.checkpoint import FAMILIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from transformers import PreTrainedModel
 
     from sam3_widget.models.sam.runtime import Runtime
 
 VIDEO_KINDS = {"sam2_video": "Sam2VideoModel", "edgetam_video": "EdgeTamVideoModel"}
 """The class of transformers for each ``model_type`` that carries objects through a video."""
-SESSIONS = {"sam2_video": "Sam2VideoInferenceSession", "edgetam_video": "EdgeTamVideoInferenceSession"}
+SESSIONS = {
+    "sam2_video": "Sam2VideoInferenceSession",
+    "edgetam_video": "EdgeTamVideoInferenceSession",
+    "sam3_tracker_video": "Sam3TrackerVideoInferenceSession",
+}
 """The class in which transformers keeps what such a model remembers, by ``model_type``."""
+
+STREAMED = torch.empty(3, 0, 0)
+"""A frame's pixels, none of which are looked at where its features are cached. A frame that is given to transformers
+counts as one of a stream, whose end is not known."""
 
 Features = dict[str, list[torch.Tensor]]
 """What a session caches of one frame, (h * w, 1, C) float32 each: ``vision_feats`` of all levels, the finest first, and
@@ -95,9 +101,6 @@ class VideoNetwork:
     model : PreTrainedModel
         On its device already, with everything but the encoder in float32.
     runtime : Runtime
-    encode : callable, optional
-        Makes of (1, 3, side, side) float32 pixels the ``vision_feats`` and ``vision_pos_embeds`` of
-        :data:`Features`, for a model whose encoder is elsewhere; by default the model's own encoder.
 
     Attributes
     ----------
@@ -105,22 +108,19 @@ class VideoNetwork:
         How many frames before the next one it attends to, beside those that a person prompted.
     pointers : int
         How many frames before the next one it reads the object's summary of, a single vector.
+    conditions : int
+        How many conditioning frames, the nearest ones, it attends to.
     mask_side : int
         Pixels per side of the masks that it makes, which cover the same square as the encoder's input.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        runtime: Runtime,
-        encode: Callable[[torch.Tensor], tuple[list[torch.Tensor], list[torch.Tensor]]] | None = None,
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, runtime: Runtime) -> None:
         self._model = cast("Any", model)
         self._runtime = runtime
-        self._encode = encode or self._own_encoder
         config = self._model.config
         self.recent: int = config.num_maskmem - 1
         self.pointers: int = config.max_object_pointers_in_encoder - 1
+        self.conditions: int = config.max_cond_frame_num
         self.mask_side: int = self._model.prompt_encoder.mask_input_size[0]
         self._positions: torch.Tensor | None = None
 
@@ -135,29 +135,28 @@ class VideoNetwork:
         return session
 
     def encode(self, pixels: torch.Tensor) -> Features:
-        """Return what a session caches of a frame, ``(1, 3, side, side)`` float32."""
-        maps, positions = self._encode(pixels)
+        """Return what a session caches of a frame, ``(1, 3, side, side)`` float32, by the model's own encoder."""
+        device, dtype = self._runtime.device, self._runtime.dtype
+        output = self._model.get_image_features(pixels.to(device, dtype), return_dict=True)
         return {
-            "vision_feats": [level.float() for level in maps],
-            "vision_pos_embeds": [positions[-1].float()],
+            "vision_feats": [level.float() for level in output.fpn_hidden_states],
+            "vision_pos_embeds": [output.fpn_position_encoding[-1].float()],
         }
 
-    def run(self, session: Any, frame_idx: int, pixels: torch.Tensor, *, reverse: bool) -> Outcome:  # noqa: ANN401
+    def run(self, session: Any, frame_idx: int, *, reverse: bool) -> Outcome:  # noqa: ANN401
         """Let the model say where the session's object is on a frame whose features the session has cached.
 
         Parameters
         ----------
         session : Sam2VideoInferenceSession or another of :data:`SESSIONS`
         frame_idx : int
-        pixels : (1, 3, side, side) float32
-            Given so that transformers takes the frame as one of a stream, whose end is not known.
         reverse : bool
             Whether the clip is walked backwards.
         """
         scores: list[torch.Tensor] = []
         hook = self._model.mask_decoder.register_forward_hook(lambda _m, _a, made: scores.append(made[1].max()))
         try:
-            output = self._model(session, frame_idx=frame_idx, frame=pixels, reverse=reverse)
+            output = self._model(session, frame_idx=frame_idx, frame=STREAMED, reverse=reverse)
         finally:
             hook.remove()
         logits = output.pred_masks[0, 0].float().cpu().clone()  # the session keeps its own
@@ -169,8 +168,3 @@ class VideoNetwork:
         if self._positions is None or self._positions.shape != positions.shape:
             self._positions = positions.clone()
         return self._positions
-
-    def _own_encoder(self, pixels: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        device, dtype = self._runtime.device, self._runtime.dtype
-        output = self._model.get_image_features(pixels.to(device, dtype), return_dict=True)
-        return output.fpn_hidden_states, output.fpn_position_encoding

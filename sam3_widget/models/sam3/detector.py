@@ -99,6 +99,24 @@ class Detector:
             )
         ]
 
+    def find(self, maps: Maps, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return everything that the detector offers for a phrase in one image, in no order, on its device.
+
+        Returns
+        -------
+        logits : (N, h, w) float32
+        scores : (N,) float32
+            Presence included.
+        """
+        features, mask = self._phrases([text])
+        output = self._model(
+            vision_embeds=self._vision([maps]),
+            text_embeds=BaseModelOutputWithPooling(pooler_output=features),
+            attention_mask=mask,
+        )
+        scores = output.pred_logits[0].float().sigmoid() * output.presence_logits[0].float().sigmoid()
+        return output.pred_masks[0].float(), scores
+
     def _vision(self, maps: Iterable[Maps]) -> Sam3VisionEncoderOutput:
         """Return feature maps as the detector takes them: with one level more, which it drops.
 

@@ -16,13 +16,9 @@ if TYPE_CHECKING:
 
 
 class Sam3VideoModel(transformers.Sam3VideoModel):  # type: ignore[no-untyped-call] # of transformers
-    """The same model, which reads the parts that encode and decode clicks in float32 whatever the rest is read in."""
+    """The same model, which reads the part that clicks and masks go through in float32 whatever the rest is read in."""
 
-    _keep_in_fp32_modules_strict = {  # noqa: RUF012 - as transformers has it
-        "tracker_model.prompt_encoder",
-        "tracker_model.mask_decoder",
-        "tracker_model.shared_image_embedding",
-    }
+    _keep_in_fp32_modules_strict = {"tracker_model"}  # noqa: RUF012 - as transformers has it
 
 
 def load_sam3(

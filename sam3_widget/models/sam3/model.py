@@ -1,4 +1,4 @@
-"""SAM 3: clicks, boxes, masks, phrases and exemplars on one image encoder, which runs once for each image.
+"""SAM 3: clicks, boxes, masks, phrases, exemplars and video on one image encoder, which runs once for each image.
 
 The model is described in "SAM 3: Segment Anything with Concepts" (Meta, 2025). Its parts are those of transformers'
 ``Sam3VideoModel``, whose detector and tracker share the encoder.
@@ -6,18 +6,26 @@ The model is described in "SAM 3: Segment Anything with Concepts" (Meta, 2025). 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakValueDictionary
 
 import torch
 
+from sam3_widget.core.image import Image
 from sam3_widget.models.base import Candidates, Detections, Embedding, Model, no_progress
 from sam3_widget.models.known import CAPABILITIES
 from sam3_widget.models.sam.clicks import batch_clicks, to_candidates
+from sam3_widget.models.sam.memory import Frame
 from sam3_widget.models.sam.preprocess import HALF, Preprocess, read_channels
 from sam3_widget.models.sam.runtime import choose_runtime, follow, place
 from sam3_widget.models.sam.store import EmbeddingStore, fingerprint, remembered
+from sam3_widget.models.sam.video import VideoNetwork
+from sam3_widget.models.sam3.crowd import Crowd, Offer
 from sam3_widget.models.sam3.detector import Detector
 from sam3_widget.models.sam3.loading import load_sam3
+from sam3_widget.models.sam3.seeking import Sam3Tracker
 from sam3_widget.models.sam3.tracker import Tracker, exact_parts
 
 if TYPE_CHECKING:
@@ -29,7 +37,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Sam3VideoModel
     from transformers.models.sam3.modeling_sam3 import Sam3ViTModel
 
-    from sam3_widget.models.base import ConceptPrompts, InstancePrompts, Progress, Question
+    from sam3_widget.models import base
+    from sam3_widget.models.base import ConceptPrompts, Frames, InstancePrompts, Progress, Question, Sought
     from sam3_widget.models.sam.preprocess import Channels
     from sam3_widget.models.sam3.tracker import Maps
 
@@ -59,6 +68,19 @@ class Sam3Embedding(Embedding):
         """Forget the feature maps of both heads."""
         self._maps.clear()
         self.nbytes = self.encoded.nbytes
+
+
+@dataclass(frozen=True)
+class Sight(Frame):
+    """A frame of a clip, as the tracker sees it, and what the detector sees it by.
+
+    Attributes
+    ----------
+    encoded : (L, C)
+        The encoder's last hidden state.
+    """
+
+    encoded: torch.Tensor
 
 
 class Sam3(Model):
@@ -97,6 +119,7 @@ class Sam3(Model):
         channels: tuple[Channels, Channels] = (HALF, HALF),
     ) -> None:
         self.name = name
+        self._model = model
         self._runtime = choose_runtime(device, dtype)
         self.batch = self._runtime.batch
         self._encoder: Sam3ViTModel = model.detector_model.vision_encoder.backbone
@@ -105,6 +128,8 @@ class Sam3(Model):
         self._preprocess = Preprocess(self._encoder.config.image_size, *channels)
         self._tracker = Tracker(model, self._runtime)
         self._detector = Detector(model, tokenizer, self._runtime, self._tracker.grid)
+        self._video = VideoNetwork(model.tracker_model, self._runtime)
+        self._alive: WeakValueDictionary[str, Sam3Embedding] = WeakValueDictionary()
         self._store = None
         if cache_dir is not None:
             key = fingerprint(self._encoder.parameters(), self._preprocess, self._runtime.dtype)
@@ -162,19 +187,15 @@ class Sam3(Model):
         """Encode several images, of whatever sizes, in one pass of the encoder."""
 
         def encode(fresh: list[NDArray[np.uint8]]) -> list[torch.Tensor]:
-            if not fresh:
-                progress(1.0)
-                return []
-            pixels = self._preprocess(fresh).to(self._runtime.device, self._runtime.dtype)
-            with follow(list(self._encoder.layers), progress):
-                states = self._encoder(pixels).last_hidden_state
-            return [state.clone() for state in states]  # one can be let go without the others
+            return self._encode(fresh, progress)
 
         with self._runtime.running():
-            return [
+            embeddings = [
                 Sam3Embedding(image.shape[0], image.shape[1], state.to(self._runtime.device, self._runtime.dtype))
                 for image, state in zip(images, remembered(self._store, images, encode), strict=True)
             ]
+        self._alive.update({Image(image).key: made for image, made in zip(images, embeddings, strict=True)})
+        return [*embeddings]
 
     def refine(
         self, embedding: Embedding, prompts: InstancePrompts, previous: NDArray[np.float32] | None = None
@@ -217,6 +238,43 @@ class Sam3(Model):
         with self._runtime.running():
             maps = (embedding.maps("detector", self._detector.maps) for embedding in own)
             return self._detector.detect(maps, sizes, concepts, progress)
+
+    def tracker(self, frames: Frames) -> base.Tracker:
+        """Return what carries objects through a clip; see :meth:`sam3_widget.models.base.Model.tracker`."""
+        return Sam3Tracker(
+            self._video,
+            self._preprocess,
+            self._runtime,
+            frames,
+            max_points=self.max_points,
+            look=partial(self._look, frames),
+            crowd=Crowd(self._model, self._runtime),
+            detect=self._offers,
+        )
+
+    def _offers(self, frame: Frame, concepts: Sequence[Sought]) -> list[Offer]:
+        """Return what the detector offers for concepts on a frame of a clip."""
+        assert isinstance(frame, Sight)  # noqa: S101 - from _look
+        maps = self._detector.maps(frame.encoded)
+        return [Offer(c.concept_id, c.threshold, *self._detector.find(maps, c.text)) for c in concepts]
+
+    def _look(self, frames: Frames, frame_idx: int, progress: Progress) -> Sight:
+        """Return a frame as the tracker sees it; one whose embedding somebody still holds is not encoded again."""
+        progress(0.0)
+        image = frames(frame_idx)
+        held = self._alive.get(Image(image).key)
+        encoded = self._encode([image], progress)[0] if held is None else held.encoded
+        return Sight(frame_idx, image.shape[0], image.shape[1], self._tracker.features(encoded), encoded)
+
+    def _encode(self, images: list[NDArray[np.uint8]], progress: Progress) -> list[torch.Tensor]:
+        """Return the encoder's (L, C) outputs of images, which it sees in one pass."""
+        if not images:
+            progress(1.0)
+            return []
+        pixels = self._preprocess(images).to(self._runtime.device, self._runtime.dtype)
+        with follow(list(self._encoder.layers), progress):
+            states = self._encoder(pixels).last_hidden_state
+        return [state.clone() for state in states]  # one can be let go without the others
 
     def _own(self, embedding: Embedding) -> Sam3Embedding:
         if not isinstance(embedding, Sam3Embedding):

@@ -1,4 +1,4 @@
-"""The tracker of SAM 3 on a single image: clicks, boxes and earlier logits become masks."""
+"""The tracker of SAM 3: what it reads of an image, and how clicks, boxes and earlier logits become masks on one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sam3_widget.models.sam.clicks import ClickBatch
     from sam3_widget.models.sam.runtime import Runtime
+    from sam3_widget.models.sam.video import Features
 
 Maps = tuple["torch.Tensor", ...]
 """Feature maps (1, C, h, w) of one image, the finest first."""
@@ -34,8 +35,8 @@ def levels(neck: Sam3VisionNeck, encoded: torch.Tensor, grid: tuple[int, int]) -
 
 
 def exact_parts(model: Sam3VideoModel) -> list[nn.Module]:
-    """Return the parts of a model whose weights :class:`Tracker` wants in float32."""
-    return [model.tracker_model.prompt_encoder, model.tracker_model.mask_decoder]
+    """Return the parts of a model whose weights are wanted in float32: all that clicks and masks go through."""
+    return [model.tracker_model]
 
 
 class Tracker:
@@ -69,11 +70,24 @@ class Tracker:
 
     def maps(self, encoded: torch.Tensor) -> Maps:
         """Return what the decoder reads of the encoder's (L, C) output, as for the first frame of a video."""
+        fine, middle, coarse = self._thinned(encoded)
+        return fine, middle, coarse + self._model.no_memory_embedding.view(1, -1, 1, 1)
+
+    def features(self, encoded: torch.Tensor) -> Features:
+        """Return what a session caches of a frame, of the encoder's (L, C) output."""
+        maps = self._thinned(encoded)
+        positions = self._neck.position_encoding(maps[-1].shape, maps[-1].device, maps[-1].dtype)
+        return {
+            "vision_feats": [level.flatten(2).permute(2, 0, 1) for level in maps],
+            "vision_pos_embeds": [positions.flatten(2).permute(2, 0, 1)],
+        }
+
+    def _thinned(self, encoded: torch.Tensor) -> Maps:
+        """Return the levels of the neck in float32, the fine ones with the few features that the decoder reads."""
         fine, middle, coarse = (level.float() for level in levels(self._neck, encoded, self.grid))
         decoder = self._model.mask_decoder
-        no_memory = self._model.no_memory_embedding.float().view(1, -1, 1, 1)
         with full_precision(self._runtime.device):
-            return decoder.conv_s0(fine), decoder.conv_s1(middle), coarse + no_memory
+            return decoder.conv_s0(fine), decoder.conv_s1(middle), coarse
 
     def decode(self, maps: Maps, batch: ClickBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Decode instances of one image.
