@@ -212,9 +212,9 @@ class Carrier:
         """Return what a tracker made of an object as the clip keeps it."""
         checked(Candidates(tracked.logits[None], np.array([tracked.score], np.float32)))
         common = self._clip.state.common
-        return Carried(
-            masks.compose(tracked.logits, (common.height, common.width)), float(tracked.score), forward=forward
-        )
+        level = masks.logit(common.settings.mask_threshold)
+        mask = masks.compose(tracked.logits, (common.height, common.width), level)
+        return Carried(mask, float(tracked.score), forward=forward)
 
     def _sought(self, before: int, frame_idx: int) -> list[Sought]:
         """Return the concepts to look for on a frame; none where only some objects are carried."""

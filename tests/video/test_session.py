@@ -337,6 +337,20 @@ def test_last_prompt_of_a_frame_leaves_the_object_where_others_speak_for_it(vide
     assert video.objects == ()
 
 
+def test_carried_masks_are_made_with_the_threshold_of_the_moment(video):
+    video.set_mask(boxed(0), frame_idx=0)
+    video.mask_threshold = 0.9999
+    video.propagate(stop=2)
+    assert not video.masks[1][1].any()
+    video.mask_threshold = 0.5
+    assert not video.masks[1][1].any()  # it was carried like that
+    video.undo()
+    video.undo()
+    video.mask_threshold = 0.5
+    video.propagate(stop=2)
+    np.testing.assert_array_equal(video.masks[1][1], boxed(1))
+
+
 def test_tracks_are_rows_by_object_and_frame(video):
     video.add_box(BOX, frame_idx=4)
     video.set_label(1, "chair")
