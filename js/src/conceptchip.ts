@@ -15,6 +15,7 @@ export class ConceptChip {
   #count = node("span", { class: "sam3w-count", "data-testid": "sam3w-concept-count" });
   #meter = node("span", { class: "sam3w-presence" });
   #mark = node("span", { class: "sam3w-mark", hidden: true });
+  #frame = node("span", { class: "sam3w-concept-frame" });
   #name = node(
     "button",
     {
@@ -28,6 +29,7 @@ export class ConceptChip {
     this.#pin,
     this.#count,
     this.#meter,
+    this.#frame,
     this.#mark,
   );
   #signs = node("span", { class: "sam3w-signs", role: "group", "aria-label": "Examples", hidden: true });
@@ -76,6 +78,7 @@ export class ConceptChip {
     setText(this.#text, titleOf(concept));
     this.#text.classList.toggle("sam3w-wordless", concept.text === "");
     this.#pin.toggleAttribute("hidden", concept.at === null);
+    setText(this.#frame, concept.frame_idx === undefined ? "" : `frame ${concept.frame_idx}`);
     setText(this.#count, String(concept.count));
     this.#count.classList.toggle("sam3w-none", concept.count === 0);
     this.#count.hidden = concept.presence === null && concept.count === 0;
@@ -178,6 +181,7 @@ function canAskAgain({ text, error }: DrawnConcept): boolean {
 
 function labelOf(concept: DrawnConcept): string {
   const parts = [`Concept ${titleOf(concept)}`];
+  if (concept.frame_idx !== undefined) parts.push(`asked on frame ${concept.frame_idx}`);
   if (concept.at !== null) parts.push(placeOf(concept.at));
   if (concept.pending) parts.push("looking");
   else parts.push(`${concept.count} found`);
@@ -195,6 +199,8 @@ function hintOf(concept: DrawnConcept, active: boolean): string {
   const remark = remarkOf(concept);
   if (remark !== null) lines.push(remark);
   if (canAskAgain(concept)) lines.push("Click the mark, or F2 and Enter: ask again");
-  lines.push(active ? "Double click or F2: other words" : "Click: make it the active concept");
+  const go =
+    concept.frame_idx === undefined ? "" : `go to frame ${concept.frame_idx}, where it was asked, and `;
+  lines.push(active ? "Double click or F2: other words" : `Click: ${go}make it the active concept`);
   return lines.join("\n");
 }

@@ -110,7 +110,8 @@ export class Player implements Seen {
           strokes: [],
         };
       });
-      const derived = { ...state, instances, concepts: [], concept: null, frame_idx: this.shown };
+      const concepts = state.concepts.map((concept) => ({ ...concept, exemplars: [] }));
+      const derived = { ...state, instances, concepts, concept: null, frame_idx: this.shown };
       this.#derived = { of: state, masks, state: derived };
     }
     return this.#derived.state;

@@ -34,6 +34,8 @@ export interface Concept {
   /** The click that says that only this one is meant. */
   at: readonly [x: number, y: number] | null;
   exemplars: readonly Exemplar[];
+  /** Of a clip: the frame that it was asked on, where that is not the one shown. */
+  frame_idx?: number;
   /** Counts the concepts without words where there are several; the kernel does not tell it. */
   nth?: number | null;
 }

@@ -117,7 +117,7 @@ class View:
                 },
                 "selected": state.selected,
                 "classes": list(state.classes),
-                "concepts": [_concept(state, c) for c in state.concepts],
+                "concepts": [told_of_concept(state, c) for c in state.concepts],
                 "concept": state.concept,
                 "settings": {
                     "mask_threshold": state.settings.mask_threshold,
@@ -177,7 +177,8 @@ def _advice(capabilities: Mapping[str, bool]) -> dict[str, str]:
     return advice
 
 
-def _concept(state: State, concept: ConceptState) -> dict[str, Any]:
+def told_of_concept(state: State, concept: ConceptState) -> dict[str, Any]:
+    """Describe a concept of a picture."""
     shown, failed = concept.shown, concept.finding.error if concept.finding else None
     return {
         "concept_id": concept.concept_id,

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import traitlets
 
-from sam3_widget.core.clip import frame_of
+from sam3_widget.core.clip import frame_of, frame_of_concept
 from sam3_widget.errors import InvalidPromptError
 from sam3_widget.video.live import LiveClip
 from sam3_widget.video.session import VideoSession, VideoVerbs
 from sam3_widget.video.timeline import Timeline
 from sam3_widget.widget import imagery
 from sam3_widget.widget.canvas import CanvasWidget
-from sam3_widget.widget.protocol import View, envelope
+from sam3_widget.widget.protocol import View, envelope, told_of_concept
 
 if TYPE_CHECKING:
     import os
@@ -157,7 +157,18 @@ class Sam3VideoWidget(CanvasWidget, VideoVerbs):
 
     def _view(self, rev: int) -> View:
         frame_idx = self._frame.frame_idx
-        return View.of(self._frame, rev, self._named(frame_idx), frame_idx=frame_idx)
+        concepts = self._concepts(frame_idx)
+        return View.of(self._frame, rev, self._named(frame_idx), frame_idx=frame_idx, concepts=concepts)
+
+    def _concepts(self, shown: int) -> list[dict[str, Any]]:
+        """Describe the concepts of all frames in order of creation; of another frame without examples to grasp."""
+        told = []
+        for frame_idx in self._live.state.sheets:
+            state = self._live.state.at(frame_idx)
+            for concept in state.concepts:
+                here = {} if frame_idx == shown else {"exemplars": [], "frame_idx": frame_idx}
+                told.append({**told_of_concept(state, concept), **here})
+        return sorted(told, key=lambda concept: concept["concept_id"])
 
     def _cancel(self) -> None:
         self._live.cancel()
@@ -177,9 +188,19 @@ class Sam3VideoWidget(CanvasWidget, VideoVerbs):
             self.propagate(**rest, wait=False)
         elif name != "seek":
             before = self._live.history
-            super()._run_command(name, rest, gesture)
+            self._for(name, rest).run(name, rest, gesture=gesture, wait=False)
             if name in {"undo", "redo"}:
                 self._follow(before[-1:] if name == "undo" else self._live.history[-1:])
+
+    def _for(self, name: str, args: Mapping[str, Any]) -> LivePicture:
+        """Return the frame that a command is for: that of its concept, which may be another than is shown."""
+        concept_id = args.get("concept_id")
+        if concept_id is None or name in {"add_exemplar", "add_exemplar_point"}:
+            return self._frame
+        home = frame_of_concept(self._live.state, concept_id)
+        if name == "select_concept":
+            self.frame_idx = home
+        return self._live.frame(home)
 
     def _follow(self, commands: Sequence[Command]) -> None:
         """Show the frame that a command was for."""

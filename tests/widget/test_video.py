@@ -266,3 +266,20 @@ def test_demo_opens_on_a_clip_that_moves():
     assert len(frames) == 48
     assert np.abs(frames[0].astype(int) - frames[47]).mean() > 20
     assert np.abs(frames[0].astype(int) - frames[1]).mean() < 15
+
+
+def test_concept_of_another_frame_stays_in_sight_and_within_reach(view, widget):
+    view.command("add_concept", text="red", frame_idx=3)
+    assert view.state["concepts"][0].keys().isdisjoint({"frame_idx"})
+    view.command("seek", frame_idx=6)
+    told = view.state["concepts"][0]
+    assert (told["text"], told["frame_idx"], told["exemplars"]) == ("red", 3, [])
+    assert view.state["concept"] is None
+    view.command("set_score_threshold", value=0.9, concept_id=told["concept_id"], frame_idx=6)
+    assert (widget.frame_idx, view.state["concepts"][0]["score_threshold"]) == (6, 0.9)
+    view.command("select_concept", concept_id=told["concept_id"], frame_idx=6)
+    assert (widget.frame_idx, view.state["concept"]) == (3, told["concept_id"])
+    view.command("seek", frame_idx=6)
+    view.command("remove_concept", concept_id=told["concept_id"], frame_idx=6)
+    assert view.state["concepts"] == []
+    assert view.command("remove_concept", concept_id=9, frame_idx=6)["payload"]["code"] == "not_found"
