@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sam3_widget.batch import Segmentation, segment_batch
+    from sam3_widget.evaluation import ClickEvaluation, Evaluation, clicks_to, evaluate
     from sam3_widget.jobs import Job
+    from sam3_widget.labelling.run import label_images
     from sam3_widget.models.catalog import list_models, load_model, unload_model
     from sam3_widget.results import Concept, Instance
     from sam3_widget.session import Session
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "ClickEvaluation",
     "Concept",
+    "Evaluation",
     "Instance",
     "Job",
     "Sam3VideoWidget",
@@ -28,6 +32,9 @@ __all__ = [
     "Segmentation",
     "Session",
     "VideoSession",
+    "clicks_to",
+    "evaluate",
+    "label_images",
     "list_models",
     "load_model",
     "segment_batch",
@@ -35,7 +42,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ClickEvaluation": "sam3_widget.evaluation",
     "Concept": "sam3_widget.results",
+    "Evaluation": "sam3_widget.evaluation",
     "Instance": "sam3_widget.results",
     "Job": "sam3_widget.jobs",
     "Sam3VideoWidget": "sam3_widget.widget.video",
@@ -43,6 +52,9 @@ _HOMES = {
     "Segmentation": "sam3_widget.batch",
     "Session": "sam3_widget.session",
     "VideoSession": "sam3_widget.video.session",
+    "clicks_to": "sam3_widget.evaluation",
+    "evaluate": "sam3_widget.evaluation",
+    "label_images": "sam3_widget.labelling.run",
     "list_models": "sam3_widget.models.catalog",
     "load_model": "sam3_widget.models.catalog",
     "segment_batch": "sam3_widget.batch",

@@ -39,7 +39,7 @@ class Segmentation:
     scores : (N,) float32
         That a detection is the concept, or the IoU predicted for the mask of clicks.
     labels : list of str
-        The words of the concept, "" without any.
+        The job's label, or else the words of the concept; "" without either.
     logits : (N, h, w) float32
         Before the threshold, over the whole image.
     presence : float
@@ -164,7 +164,7 @@ def _answers(model: Model, group: Sequence[Sequence[Task]], batch_size: int) -> 
 def _clicked(task: Task, candidates: Candidates) -> Segmentation:
     logits = _kept(candidates.logits[:1])
     runs = masks.compose(logits[0], task.size, task.level)
-    return Segmentation((runs,), candidates.scores[:1], [""], logits, float("nan"), runs)
+    return Segmentation((runs,), candidates.scores[:1], [task.label], logits, float("nan"), runs)
 
 
 def _detected(task: Task, question: ConceptPrompts, detections: Detections) -> Segmentation:
@@ -183,7 +183,7 @@ def _detected(task: Task, question: ConceptPrompts, detections: Detections) -> S
     return Segmentation(
         tuple(masks.compose(mask, task.size, task.level) for mask in logits),
         np.array([a.scores[0] for a in kept], np.float32),
-        [question.text] * len(kept),
+        [task.label] * len(kept),
         np.stack(logits) if logits else np.zeros((0, *detections.semantic.shape), np.float32),
         detections.presence,
         masks.compose(_kept(detections.semantic), task.size, task.level),

@@ -46,6 +46,8 @@ class Job:
         1 includes, 0 excludes; 1 for all where they are left out.
     score_threshold, mask_threshold : float
         Probabilities that a detection must reach, and a pixel of a mask exceed.
+    label : str, optional
+        Class of what is found; the text where it is left out.
     """
 
     image: object
@@ -56,6 +58,7 @@ class Job:
     point_labels: ArrayLike | None = None
     score_threshold: float = 0.5
     mask_threshold: float = 0.5
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Task:
     score_threshold : float
     level : float
         Logit that a pixel must exceed.
+    label : str
+        Class of what is found.
     """
 
     index: int
@@ -88,6 +93,7 @@ class Task:
     at: tuple[float, float] | None
     score_threshold: float
     level: float
+    label: str
 
     def read(self) -> Image:
         """Return the image; raises where its file is another one by now."""
@@ -125,7 +131,12 @@ def _task(model: Model, index: int, job: object) -> Task:
     score = _probability(job.score_threshold, "score_threshold", FLOOR)
     asks = _clicks if points and job.text is None else _concept
     question, at = asks(model, job, boxes, points)
-    return Task(index, source, image.key, (image.height, image.width), question, at, score, level)
+    given: object = job.label
+    if given is not None and not isinstance(given, str):
+        message = f"label must be text, got {given!r:.60}"
+        raise InvalidPromptError(message)
+    label = (job.text or "") if given is None else given
+    return Task(index, source, image.key, (image.height, image.width), question, at, score, level, label)
 
 
 def _clicks(

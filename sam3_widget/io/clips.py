@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from PIL import Image as PILImage
 
 from sam3_widget.core.runs import RunLengths
 from sam3_widget.errors import FormatError
+from sam3_widget.io.coco import to_xywh
+from sam3_widget.io.files import write_atomically, write_into
+from sam3_widget.io.label_map import to_png
 from sam3_widget.io.rle import from_coco_rle, to_coco_rle
 from sam3_widget.models.base import no_progress
 
@@ -70,15 +74,13 @@ def write_png_folder(
     FormatError
         Two objects overlap, or an ``object_id`` is above 255.
     """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    palette = davis_palette().ravel().tolist()
+    files: dict[str, bytes | str] = {}
     for frame_idx in video.masks:
         shown = {object_id: mask for object_id, mask in video.masks[frame_idx].items() if mask.any()}
         if max(shown, default=0) > _MOST_IDS:
             message = f"a palette image holds object_ids up to {_MOST_IDS}, got {max(shown)} on frame {frame_idx}"
             raise FormatError(message)
-        values = np.zeros((video.height, video.width), np.uint8)
+        values = np.zeros((video.height, video.width), np.uint16)
         for object_id, mask in sorted(shown.items(), key=lambda item: -np.count_nonzero(item[1])):
             covered = np.unique(values[mask & (values > 0)])
             if overlaps == "error" and len(covered):
@@ -88,9 +90,8 @@ def write_png_folder(
                 )
                 raise FormatError(message)
             values[mask] = object_id
-        picture = PILImage.fromarray(values, "P")
-        picture.putpalette(palette)
-        picture.save(target / f"{frame_idx:05d}.png")
+        files[f"{frame_idx:05d}.png"] = to_png(values)
+    write_into(folder, files)
 
 
 def read_png_folder(folder: str | os.PathLike[str], video: VideoSession) -> None:
@@ -144,7 +145,7 @@ def write_youtube_vis(path: str | os.PathLike[str], video: VideoSession) -> None
                 "height": video.height,
                 "length": len(video),
                 "segmentations": [None if mask is None else to_coco_rle(mask) for mask in each],
-                "bboxes": [None if mask is None else _xywh(mask) for mask in each],
+                "bboxes": [None if mask is None else to_xywh(mask) for mask in each],
                 "areas": [None if mask is None else mask.area for mask in each],
                 "scores": [None if np.isnan(scores.get(k, np.nan)) else scores[k] for k in range(len(video))],
             }
@@ -155,7 +156,7 @@ def write_youtube_vis(path: str | os.PathLike[str], video: VideoSession) -> None
         "categories": [{"id": k, "name": name} for k, name in enumerate(names, 1)],
         "annotations": annotations,
     }
-    Path(path).write_text(json.dumps(whole), encoding="utf-8")
+    write_atomically(path, json.dumps(whole))
 
 
 def read_youtube_vis(path: str | os.PathLike[str], video: VideoSession, *, video_id: int | None = None) -> None:
@@ -209,8 +210,9 @@ def write_clip_npz(path: str | os.PathLike[str], video: VideoSession) -> None:
         (o.object_id, frame_idx, mask) for o in video.objects for frame_idx, mask in video.runs(o.object_id).items()
     ]
     counts = [mask.counts for *_, mask in rows]
+    buffer = io.BytesIO()
     np.savez_compressed(
-        Path(path),
+        buffer,
         object_id=np.array([object_id for object_id, *_ in rows], np.int64),
         frame_idx=np.array([frame_idx for _, frame_idx, _ in rows], np.int64),
         score=np.array([video.scores[frame_idx][object_id] for object_id, frame_idx, _ in rows], np.float32),
@@ -220,6 +222,7 @@ def write_clip_npz(path: str | os.PathLike[str], video: VideoSession) -> None:
         ids=np.array([o.object_id for o in video.objects], np.int64),
         labels=np.array([o.label for o in video.objects], np.str_),
     )
+    write_atomically(path, buffer.getvalue())
 
 
 def read_clip_npz(path: str | os.PathLike[str], video: VideoSession) -> None:
@@ -277,20 +280,3 @@ def write_overlay(
             container.mux(stream.encode(picture))
             progress((frame_idx + 1) / len(video))
         container.mux(stream.encode(None))
-
-
-def davis_palette() -> NDArray[np.uint8]:
-    """Return the ``(256, 3)`` colours of DAVIS and Pascal VOC: the bits of the index spread over the channels."""
-    index = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= (((index >> channel) & 1) << (7 - bit)).astype(np.uint8)
-        index >>= 3
-    return palette
-
-
-def _xywh(mask: RunLengths) -> list[int]:
-    """Return COCO's box: left, top, width, height; zeros for an empty mask."""
-    x1, y1, x2, y2 = mask.bbox or (0, 0, 0, 0)
-    return [x1, y1, x2 - x1, y2 - y1]

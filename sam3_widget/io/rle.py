@@ -24,7 +24,8 @@ _LAST = _FIRST + 0x3F
 
 def to_coco_rle(mask: RunLengths) -> dict[str, Any]:
     """Return a mask as COCO's compressed run lengths: ``{"size": [height, width], "counts": str}``."""
-    turned = RunLengths.from_mask(mask.to_mask().T)
+    x1, y1, x2, y2 = mask.bbox or (0, 0, 0, 0)
+    turned = RunLengths.from_window(mask.window(x1, y1, x2, y2).T, y1, x1, mask.width, mask.height)
     return {"size": [mask.height, mask.width], "counts": _compress(turned.counts)}
 
 
@@ -45,8 +46,12 @@ def from_coco_rle(rle: object) -> RunLengths:
     if (counts < 0).any() or counts.sum() != height * width:
         message = f"the counts of a run-length mask must sum to {height} x {width} pixels, got {counts.sum()}"
         raise FormatError(message)
-    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-    return RunLengths.from_mask(flat.reshape(width, height).T)
+    if (counts[1:] == 0).any():
+        flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+        return RunLengths.from_mask(flat.reshape(width, height).T)
+    turned = RunLengths(width, height, counts)
+    y1, x1, y2, x2 = turned.bbox or (0, 0, 0, 0)
+    return RunLengths.from_window(turned.window(y1, x1, y2, x2).T, x1, y1, height, width)
 
 
 def _parts(rle: object) -> tuple[int, int, NDArray[np.int64]]:

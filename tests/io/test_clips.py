@@ -196,3 +196,10 @@ def test_png_folder_without_masks_or_numbers_raises(tmp_path: Path):
     (tmp_path / "00000.png").rename(tmp_path / "first.png")
     with pytest.raises(FormatError, match=r"first\.png has no frame number"):
         io.read_png_folder(tmp_path, fresh())
+
+
+def test_png_folder_that_cannot_be_written_whole_is_not_begun(video, tmp_path: Path):
+    video.add_box((48, 12, 54, 20), frame_idx=9)
+    with pytest.raises(FormatError, match="overlap on frame 9"):
+        io.write_png_folder(tmp_path / "masks", video)
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -58,3 +60,23 @@ def test_uncompressed_counts_are_read():
 def test_malformed_rle_raises(rle, message):
     with pytest.raises(FormatError, match=message):
         from_coco_rle(rle)
+
+
+def test_runs_of_no_length_are_read():
+    mask = from_coco_rle({"size": [2, 3], "counts": [1, 1, 0, 1, 0, 0, 2, 1]}).to_mask()
+    np.testing.assert_array_equal(mask, [[0, 1, 0], [1, 0, 1]])
+
+
+def test_a_hundred_megapixels_are_not_decoded():
+    side = 10_000
+    counts = np.full(601, side)
+    counts[1::2] = 300
+    counts[2::2] = side - 300
+    counts[0], counts[-1] = 5_000 * side + 4_000, side * side - 5_000 * side - 4_000 - counts[1:-1].sum()
+    mask = RunLengths(side, side, counts)
+    tracemalloc.start()
+    back = from_coco_rle(to_coco_rle(mask))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(back.counts, counts)
+    assert peak < 60e6, "of a mask of 100 MB"

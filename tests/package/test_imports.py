@@ -14,6 +14,8 @@ PACKAGE = Path(sam3_widget.__file__).parent
 # Imports go down only: a layer may import the ones after it, never the ones before it.
 LAYERS = (
     "widget",
+    "labelling",
+    "evaluation",
     "io",
     "video",
     "session",
