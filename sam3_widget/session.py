@@ -4,22 +4,93 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sam3_widget.arrays import Arrays
-from sam3_widget.errors import PromptWarning
+from sam3_widget.core.document import Document
+from sam3_widget.core.located import located, path_of
+from sam3_widget.core.script import script
+from sam3_widget.core.state import State
+from sam3_widget.errors import PromptWarning, UnsupportedError
 from sam3_widget.live import LiveDocument, LivePicture
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
+    from sam3_widget.core.document import Record
     from sam3_widget.core.prompts import Exemplar, Point, Stroke
     from sam3_widget.core.runs import RunLengths
     from sam3_widget.models.base import Model
     from sam3_widget.results import Concept, Instance
+
+
+class Keeper(Protocol):
+    """Whoever saves a document to a file as it goes."""
+
+    path: Path
+
+    def flush(self) -> None:
+        """Return when all that was said so far is in the file."""
+
+    def close(self) -> None:
+        """Write what is new, and let the file go."""
+
+
+class KeptDocument(LiveDocument):
+    """A document about one image that can be kept in a file, and go on from one.
+
+    Parameters
+    ----------
+    image : object
+        Whatever :meth:`Image.read` takes.
+    model : str, path or Model
+    classes : iterable of str
+        Class names on offer.
+    autosave : path, optional
+        See :class:`Session`.
+
+    Attributes
+    ----------
+    keeper : Keeper or None
+        Saves it as it goes.
+    notice : str
+        What a person should know of how it began, "" where there is nothing.
+    """
+
+    def __init__(
+        self,
+        image: object,
+        model: str | os.PathLike[str] | Model = "auto",
+        classes: Iterable[str] = (),
+        autosave: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__(located(image), model, classes)
+        self.keeper: Keeper | None = None
+        self.notice = ""
+        if autosave is not None:
+            _files("autosave").begin(self, autosave)
+
+    @property
+    def record(self) -> Record[State]:
+        """All that was said, with its history."""
+        assert isinstance(self._document, Document)  # noqa: S101 - of one image
+        return self._document.record
+
+    def restore(self, record: Record[State], classes: Iterable[str] = ()) -> None:
+        """Go on from what was said before; these class names are on offer beside those that were."""
+        assert isinstance(self._document, Document)  # noqa: S101 - of one image
+        with self.lock:
+            self._document.restore(record)
+            self._document.amend(lambda state: reduce(State.named, classes, state))
+            self._settle()
+            self._schedule()
+            self._notify()
 
 
 class Verbs(Arrays):
@@ -112,6 +183,21 @@ class Verbs(Arrays):
     def set_mask(self, mask: ArrayLike | RunLengths, object_id: int | None = None) -> Instance:
         """Import an ``(H, W)`` mask and go on refining it; the earlier prompts of that instance are forgotten."""
         return self._run_for("set_mask", mask=mask, object_id=object_id)
+
+    def set_points(self, points: Iterable[Any]) -> None:
+        """Replace all clicks by rows ``(x, y)``, ``(x, y, positive)`` or ``(x, y, positive, object_id)``, or Points.
+
+        Those that are there already stay what they are. An ``object_id`` that does not exist yet starts that instance;
+        rows without one go to the selected instance or, with none selected, start one together.
+        """
+        self._run("set_points", points=points)
+
+    def set_boxes(self, boxes: Iterable[Any]) -> None:
+        """Replace all boxes by rows ``(x1, y1, x2, y2)`` or ``(x1, y1, x2, y2, object_id)``, or Boxes.
+
+        A row without an ``object_id`` is the box of the instance that has it already, or starts an instance.
+        """
+        self._run("set_boxes", boxes=boxes)
 
     def choose_candidate(self, object_id: int, index: int) -> None:
         """Show another of the masks offered for an ambiguous click; 0 is the best predicted."""
@@ -238,6 +324,64 @@ class Verbs(Arrays):
         """Stop what the model is doing; prompts stay."""
         self._live.cancel()
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all that was said to a file, with its history and what the model answered: see :meth:`Session.load`.
+
+        The file is written beside its place and moved into it, so it is whole or not there.
+
+        Parameters
+        ----------
+        path : path
+            By habit ``"….sam3.json"``; a file that is there is replaced.
+
+        Raises
+        ------
+        LockedError
+            Another session is saved to this file as it goes.
+        UnsupportedError
+            This is a frame of a clip.
+        """
+        _files("sessions").save(self._kept, path)
+
+    def flush(self) -> None:
+        """Return when all that was said so far is in the file of ``autosave``; at once where there is none.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        keeper = self._kept.keeper
+        if keeper is not None:
+            keeper.flush()
+
+    def script(self) -> str:
+        """Return the Python that makes these masks: the commands in effect, as verbs of a new session.
+
+        The image is given by its path where that is known, else as a variable ``image``. On the same image and model
+        the script makes equal masks where each command was answered before the next, as with verbs.
+
+        Raises
+        ------
+        FormatError
+            The oldest commands were forgotten: the history has a bound.
+        UnsupportedError
+            This is a frame of a clip.
+        """
+        kept = self._kept
+        path = path_of(kept.image)
+        with kept.lock:
+            record = kept.record
+        return script(record, repr(path) if path else "image", repr(kept.model.name))
+
+    @property
+    def _kept(self) -> KeptDocument:
+        if not isinstance(self._live, KeptDocument):
+            what, instead = "saving a frame of a clip", "save the masks of the clip, sam3_widget.io"
+            message = f"{what} is not there yet: {instead}"
+            raise UnsupportedError(message)
+        return self._live
+
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call a function after every change of prompts, masks, labels or settings.
 
@@ -299,6 +443,12 @@ class Session(Verbs):
         What :func:`~sam3_widget.models.catalog.load_model` takes, or a loaded model.
     classes : iterable of str
         Class names on offer.
+    autosave : path, optional
+        A file to save to after each change, in the background. Where it exists already, the session goes on from it:
+        the same cell, run again after a restart, goes on where it stopped. A change is in the file a moment after it
+        was made, whatever becomes of the process then; :meth:`flush` waits for that, and :meth:`close` and the end of
+        the interpreter do. A file of another image is an error, and a file that another process saves to: nothing is
+        written to it.
 
     Examples
     --------
@@ -310,9 +460,62 @@ class Session(Verbs):
     """
 
     def __init__(
-        self, image: object, model: str | os.PathLike[str] | Model = "auto", classes: Iterable[str] = ()
+        self,
+        image: object,
+        model: str | os.PathLike[str] | Model = "auto",
+        classes: Iterable[str] = (),
+        *,
+        autosave: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._live = LiveDocument(image, model, classes)
+        self._live = KeptDocument(image, model, classes, autosave)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        image: object = None,
+        model: str | os.PathLike[str] | Model | None = None,
+        *,
+        force: bool = False,
+        replay: bool = False,
+    ) -> Session:
+        """Return a session from a file that :meth:`save` or ``autosave`` wrote: masks, ids, selection and history.
+
+        No model is asked, and none is loaded before it is asked something; undo and redo go as far as they went.
+
+        Parameters
+        ----------
+        path : path
+        image : optional
+            Whatever :class:`Session` takes; by default the file's own, at its path or beside the file.
+        model : str, path or Model, optional
+            By default the one that it was made with.
+        force : bool
+            Take another image than the saved one, if it is of the same size.
+        replay : bool
+            Give all commands in effect anew, to the model, in place of its earlier answers. What it cannot serve is
+            told by a ``PromptWarning``; :func:`sam3_widget.io.replay.replay` returns it.
+
+        Raises
+        ------
+        FormatError
+            The file is no saved session, or damaged.
+        InvalidImageError
+            The image is not found, or it is another one.
+        """
+        if not replay:
+            return cls.of(_files("sessions").load(path, image, model, force=force))
+        done = _files("replay").replay(path, image, model, force=force)
+        if done.refused:
+            warnings.warn(str(done), PromptWarning, stacklevel=2)
+        session: Session = done.session
+        return session
+
+    def close(self) -> None:
+        """Write what is new to the file of ``autosave``, and let it go; the session stays usable, but is not saved."""
+        keeper = self._kept.keeper
+        if keeper is not None:
+            keeper.close()
 
     @classmethod
     def of(cls, document: LivePicture) -> Session:
@@ -340,6 +543,11 @@ class _Callback:
 
     def failed(self, error: Exception) -> None:
         pass
+
+
+def _files(name: str) -> Any:  # noqa: ANN401 - a module
+    """Return a module of :mod:`sam3_widget.io`, which is built on this one."""
+    return import_module(f"sam3_widget.io.{name}")
 
 
 def _id(prompt: object, name: str) -> Any:  # noqa: ANN401 - validated by the command

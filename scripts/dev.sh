@@ -138,7 +138,9 @@ case "${1:-}" in
     chromium
     lint
     check "vitest" npm --prefix js run --silent test
-    check "pytest" "$venv/bin/python" -m pytest
+    # Side by side on two cores, one thread each: torch's threads would wait for those of the other process.
+    check "pytest" env OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest --ignore tests/e2e -n 2 --dist loadfile
+    check "pytest, end to end" "$venv/bin/python" -m pytest tests/e2e
     verdict
     ;;
   screenshot)

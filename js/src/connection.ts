@@ -42,6 +42,8 @@ export interface Listener {
   error(message: string): void;
   /** The number of unanswered requests, or whether there is a kernel, has changed. */
   activity(): void;
+  /** Something that no request asked for, and that nobody need act on. */
+  notice?(message: string): void;
   /** News of the timeline of a clip. */
   timeline?(news: TimelineNews): void;
 }
@@ -172,6 +174,8 @@ export class Connection {
       if (message.type === "snapshot") this.#onSnapshot(message, buffers, waiting);
       else if (message.type === "patch") this.#onPatch(message, buffers);
       else if (message.type === "progress") this.#onProgress(message.payload as Status);
+      else if (message.type === "notice")
+        this.#listener.notice?.((message.payload as { message: string }).message);
       else if (message.type === "timeline") this.#listener.timeline?.(message.payload as TimelineNews);
     } catch (error) {
       this.#listener.error(

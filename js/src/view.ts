@@ -77,6 +77,7 @@ export class View {
         state: () => this.#stateChanged(),
         progress: () => this.#changed(),
         error: (message) => this.#fail(message),
+        notice: (message) => this.#say(message),
         activity: () => this.#changed(),
         timeline: (news) => this.#player?.heard(news),
       },

@@ -118,6 +118,24 @@ describe("requests", () => {
   });
 });
 
+describe("notices", () => {
+  it("are no errors", () => {
+    const told: string[] = [];
+    const { model } = wire;
+    connection = new Connection(
+      model,
+      { state() {}, progress() {}, activity() {}, error: (m) => errors.push(m), notice: (m) => told.push(m) },
+      ending.signal,
+    );
+    begin();
+    wire.say(null, "notice", 5, { message: "Went on from x.sam3.json" });
+    expect(told).toEqual(["Went on from x.sam3.json"]);
+    wire.say(null, "error", 5, { code: "model", message: "out of memory" });
+    expect(told).toHaveLength(1);
+    expect(errors).toContain("out of memory");
+  });
+});
+
 describe("snapshots", () => {
   it("of another view are not ours; those for everybody are", () => {
     begin();

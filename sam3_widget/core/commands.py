@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +59,7 @@ def normalised(state: State, name: str, args: Mapping[str, Any]) -> dict[str, An
         message = f"there is no command {name!r}; there are: {', '.join(sorted(COMMANDS))}"
         raise NotFoundError(message)
     return {
-        key: _FORMS[key](value, state.width, state.height) if key in _FORMS else value
+        key: _FORMS[key](value, state.width, state.height) if key in _FORMS else _plain(value, key)
         for key, value in bound(command, state, name, args).items()
     }
 
@@ -87,6 +89,23 @@ def apply(state: State, name: str, args: Mapping[str, Any]) -> State:
     """
     after = COMMANDS[name](state, **args)
     return state if after == state else after
+
+
+def _plain(value: object, key: str) -> object:
+    """Return a number, a word or a position as Python's own kind of it; whatever else it is the command refuses."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if key == "at" and isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        return tuple(_plain(each, "") for each in value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    held: Any = getattr(value, key, value)  # a prompt stands for its id
+    try:
+        if hasattr(held, "__index__"):
+            return operator.index(held)
+        return float(held) if hasattr(held, "__float__") else held
+    except (TypeError, ValueError, OverflowError):  # an array of several
+        return held
 
 
 def _runs(mask: object, width: int, height: int) -> RunLengths:

@@ -37,12 +37,30 @@ S = TypeVar("S", bound=Snapshot)
 
 
 @dataclass(frozen=True)
-class _Step(Generic[S]):
+class Step(Generic[S]):
     """A command with the state on its other side: before it in the past, after it in the future."""
 
     command: Command
     state: S
     gesture: str | None = None
+
+
+@dataclass(frozen=True)
+class Record(Generic[S]):
+    """A history at one moment: all that a document is made of.
+
+    Attributes
+    ----------
+    state : State or ClipState
+    past : tuple of Step
+        Oldest first.
+    future : tuple of Step
+        What was undone, the next redo last.
+    """
+
+    state: S
+    past: tuple[Step[S], ...] = ()
+    future: tuple[Step[S], ...] = ()
 
 
 class History(ABC, Generic[S]):
@@ -56,8 +74,8 @@ class History(ABC, Generic[S]):
 
     def __init__(self, state: S) -> None:
         self._state = state
-        self._past: list[_Step[S]] = []
-        self._future: list[_Step[S]] = []
+        self._past: list[Step[S]] = []
+        self._future: list[Step[S]] = []
         self._steps = 0
 
     @abstractmethod
@@ -88,6 +106,15 @@ class History(ABC, Generic[S]):
         """What a redo would bring back, in words."""
         return self._future[-1].command.title if self._future else None
 
+    @property
+    def record(self) -> Record[S]:
+        """The history as it is now, to be kept."""
+        return Record(self._state, tuple(self._past), tuple(self._future))
+
+    def restore(self, record: Record[S]) -> None:
+        """Go on from a history that was kept, in place of this one."""
+        self._state, self._past, self._future = record.state, list(record.past), list(record.future)
+
     def run(self, name: str, args: Mapping[str, Any], gesture: str | None = None) -> None:
         """Apply a command and record it; nothing changes, and nothing is recorded, where it raises or changes nothing.
 
@@ -107,7 +134,7 @@ class History(ABC, Generic[S]):
         last = self._past[-1] if self._past else None
         if last and gesture is not None and last.gesture == gesture and last.command.name == name:
             before = self._past.pop().state
-        self._past = [*self._past[1 - LIMIT :], _Step(command, before, gesture)]
+        self._past = [*self._past[1 - LIMIT :], Step(command, before, gesture)]
         self._future = []
         self._state = after
         self._steps += 1
@@ -137,7 +164,7 @@ class History(ABC, Generic[S]):
                 self._past = self._past[k + 1 :]
                 return
 
-    def _travel(self, source: list[_Step[S]], target: list[_Step[S]]) -> bool:
+    def _travel(self, source: list[Step[S]], target: list[Step[S]]) -> bool:
         if not source:
             return False
         step = source.pop()

@@ -42,6 +42,7 @@ class _Options:
     dtype: str | torch.dtype = AUTO
     resolution: int | None = None
     cache_dir: Path | None = None
+    offload_memory: bool = False
 
 
 @dataclass
@@ -63,6 +64,7 @@ def load_model(
     dtype: str | torch.dtype = AUTO,
     resolution: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    offload_memory: bool = False,
 ) -> Model:
     """Load a model; the same one again for the same checkpoint and options.
 
@@ -84,6 +86,10 @@ def load_model(
     cache_dir : path, optional
         A folder in which to keep what the encoder makes of images, so that an image seen before, in any session, is
         not encoded again.
+    offload_memory : bool
+        Whether what a tracker remembers of objects between the frames of a clip lies in main memory, from where each
+        step fetches what it attends to, and not on the accelerator: for many objects, or many prompted frames, where it
+        has little memory. The masks are the same; a step takes longer. Where a model runs on the CPU, nothing changes.
 
     Raises
     ------
@@ -92,9 +98,13 @@ def load_model(
     WeightsError
         The checkpoint cannot be downloaded or read. The message says what to do.
     """
-    options = _Options(device, dtype, resolution, None if cache_dir is None else Path(cache_dir).expanduser())
+    folder = None if cache_dir is None else Path(cache_dir).expanduser()
+    options = _Options(device, dtype, resolution, folder, offload_memory)
     if name == BUILTIN and options != _Options():
-        message = "the built-in model takes no device, dtype, resolution or cache_dir: they are for checkpoints"
+        message = (
+            "the built-in model takes no device, dtype, resolution or cache_dir, nor offload_memory: "
+            "they are for checkpoints"
+        )
         raise ModelError(message)
     found = None if name == BUILTIN else _best_on_disk() if name == AUTO else _find(name)
     with _LOCK:
@@ -204,7 +214,8 @@ def _recipe(name: str, checkpoint: Checkpoint, options: _Options) -> tuple[Hasha
     except ImportError as error:
         raise unimportable(error) from error
     runtime = choose_runtime(options.device, options.dtype)
-    return (checkpoint.folder.resolve(), runtime, options.resolution, options.cache_dir), partial(
+    key = (checkpoint.folder.resolve(), runtime, options.resolution, options.cache_dir, options.offload_memory)
+    return key, partial(
         make,
         checkpoint.folder,
         name=name,
@@ -212,6 +223,7 @@ def _recipe(name: str, checkpoint: Checkpoint, options: _Options) -> tuple[Hasha
         dtype=runtime.dtype,
         resolution=options.resolution,
         cache_dir=options.cache_dir,
+        offload_memory=options.offload_memory,
     )
 
 

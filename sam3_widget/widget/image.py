@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sam3_widget.errors import InvalidPromptError, ProtocolError
-from sam3_widget.live import LiveDocument
-from sam3_widget.session import Session, Verbs
+from sam3_widget.session import KeptDocument, Session, Verbs
 from sam3_widget.widget import imagery
 from sam3_widget.widget.canvas import CanvasWidget
-from sam3_widget.widget.protocol import View
+from sam3_widget.widget.protocol import View, envelope
 
 if TYPE_CHECKING:
     import os
@@ -39,6 +38,8 @@ class Sam3Widget(CanvasWidget, Verbs):
         Of the masks' fill, 0 to 1.
     outline : bool
         Show outlines only.
+    autosave : path, optional
+        A file to save to after each change, and to go on from: see :class:`~sam3_widget.session.Session`.
 
     Attributes
     ----------
@@ -63,14 +64,15 @@ class Sam3Widget(CanvasWidget, Verbs):
         height: int = 520,
         opacity: float = 0.5,
         outline: bool = False,
+        autosave: str | os.PathLike[str] | None = None,
     ) -> None:
         if isinstance(image, Verbs):
-            if model != "auto" or classes:
-                message = "a session brings its own model and classes: give it alone"
+            if model != "auto" or classes or autosave is not None:
+                message = "a session brings its own model, classes and autosave: give it alone"
                 raise InvalidPromptError(message)
             self._live = image._live  # noqa: SLF001 - two views of one session
         else:
-            self._live = LiveDocument(image, model, classes)
+            self._live = KeptDocument(image, model, classes, autosave)
         info, preview = imagery.preview(self._live.image.pixels, imagery.described(self._live.image))
         super().__init__(
             self._live.listen, _image=info, _preview=preview, height=height, opacity=opacity, outline=outline
@@ -89,12 +91,29 @@ class Sam3Widget(CanvasWidget, Verbs):
         """The session that this widget shows."""
         return Session.of(self._live)
 
+    def close(self) -> None:
+        """Close the view; the session stays usable. What is new of it is written to the file of ``autosave``."""
+        live = getattr(self, "_live", None)  # not there where the constructor failed
+        try:
+            if isinstance(live, KeptDocument) and live.keeper is not None:
+                live.keeper.flush()
+        finally:
+            super().close()
+
     @property
     def _picture(self) -> LivePicture:
         return self._live
 
     def _view(self, rev: int) -> View:
         return View.of(self._live, rev, imagery.described(self._live.image))
+
+    def _greet(self) -> None:
+        """Answer a view that knows nothing yet; the first one hears that the session has gone on from a file."""
+        super()._greet()
+        live = self._live
+        if isinstance(live, KeptDocument) and live.notice:
+            self.send(envelope("notice", self._shown.rev, {"message": live.notice}))
+            live.notice = ""
 
     def _cancel(self) -> None:
         self._live.cancel()

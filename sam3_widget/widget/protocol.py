@@ -1,8 +1,8 @@
 """Messages between the kernel and the front end: envelopes, snapshots and patches.
 
 Envelope, both ways: ``{v, id, type, rev, payload}`` with binary buffers. The front end sends ``hello``, ``command``,
-``cancel``, ``tile`` and ``frame``; the kernel sends ``snapshot``, ``patch``, ``timeline``, ``progress``, ``error``,
-``tile`` and ``frame``. A request is answered once, under its own id.
+``cancel``, ``tile`` and ``frame``; the kernel sends ``snapshot``, ``patch``, ``timeline``, ``progress``, ``notice``,
+``error``, ``tile`` and ``frame``. A request is answered once, under its own id.
 """
 
 from __future__ import annotations

@@ -11,8 +11,10 @@ import pytest
 import torch
 from huggingface_hub import constants
 
+from sam3_widget.core.runs import RunLengths
 from sam3_widget.errors import ModelError, NotFoundError, WeightsError
 from sam3_widget.models import catalog, listing
+from sam3_widget.models.base import Sighting
 from sam3_widget.models.builtin import BuiltinModel
 from sam3_widget.models.catalog import list_models, load_model, unload_model
 from sam3_widget.models.known import CAPABILITIES, KNOWN
@@ -20,7 +22,9 @@ from sam3_widget.models.sam.family import SamFamily
 from sam3_widget.models.sam3.model import Sam3
 from sam3_widget.models.weights.checkpoint import FAMILIES
 from sam3_widget.session import Session
+from tests.models.elsewhere import Elsewhere, remembered, to_elsewhere
 from tests.models.hub import configured, copy, put_in_cache, refuse, with_weights
+from tests.models.sam3_clip import weights
 from tests.models.tiny import save_sam3
 from tests.models.tiny_family import save_family
 
@@ -61,6 +65,11 @@ def test_load_builtin_is_shared():
 def test_load_builtin_with_options_raises(options):
     with pytest.raises(ModelError, match="the built-in model takes no device, dtype, resolution or cache_dir"):
         load_model("builtin", **options)
+
+
+def test_load_builtin_with_memory_offloaded_raises():
+    with pytest.raises(ModelError, match=r"the built-in model takes no .*, nor offload_memory"):
+        load_model("builtin", offload_memory=True)
 
 
 def test_load_auto_without_checkpoints_is_builtin_and_says_so(caplog):
@@ -198,6 +207,27 @@ def test_load_hands_options_on(checkpoint, tmp_path):
         load_model(checkpoint, resolution=512)
     with pytest.raises(ModelError, match="there is no device 'tpu'"):
         load_model(checkpoint, device="tpu")
+
+
+def test_load_hands_offloading_of_memory_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("sam3_widget.models.sam.video.to_main_memory", to_elsewhere)
+    for folder in (save_family("sam2.1_clip", tmp_path / "one"), save_sam3(tmp_path / "other", weights())):
+        near, far = (load_model(folder, device="cpu", offload_memory=offload) for offload in (False, True))
+        assert far is load_model(folder, device="cpu", offload_memory=True)
+        assert far is not near
+        assert load_model(folder, device="cpu") is near
+        for model in (near, far):
+            tracker = model.tracker(lambda _: IMAGE)
+            tracker.follow(1, [Sighting(0, RunLengths.from_mask(IMAGE[..., 0] > 128))])
+            tracker.step(1)
+            parts = [part for _, part in remembered(tracker)]
+            assert parts
+            assert {isinstance(part, Elsewhere) for part in parts} == {model is far}
+
+
+def test_load_of_an_image_model_with_memory_offloaded_raises(tmp_path):
+    with pytest.raises(ModelError, match="carries nothing through a clip: no memory to offload"):
+        load_model(save_family("sam2", tmp_path), device="cpu", offload_memory=True)
 
 
 # Unloading

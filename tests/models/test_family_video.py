@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from sam3_widget.core.masks import compose
 from sam3_widget.core.runs import RunLengths
-from sam3_widget.errors import InvalidVideoError, NotFoundError, UnsupportedError
+from sam3_widget.errors import InvalidVideoError, ModelError, NotFoundError, UnsupportedError
 from sam3_widget.models import listing
 from sam3_widget.models.base import InstancePrompts, Sighting, Tracked
 from sam3_widget.models.known import CAPABILITIES
@@ -24,6 +24,7 @@ from sam3_widget.models.sam.preprocess import Preprocess
 from sam3_widget.models.sam.video import SESSIONS
 from sam3_widget.models.weights.checkpoint import Checkpoint
 from sam3_widget.video.session import VideoSession
+from tests.models.elsewhere import Elsewhere, remembered, to_elsewhere
 from tests.models.tiny_family import GRID, SIDE, tiny_family
 
 CLIPS = ["sam2.1_clip", "sam2_clip", "edgetam_clip"]
@@ -434,6 +435,77 @@ def test_every_frame_is_read_and_encoded_once_for_all_objects():
     hook.remove()
     assert read == [0, 2, 3, 4, 5, 6, 7]
     assert len(passes) == len(read)
+
+
+# Memory in main memory
+
+
+def eventful(tracker):
+    """Yield what is carried where objects are taken up, corrected, changed and dropped."""
+    tracker.follow(1, [seen(0, ellipse(130, 90), PROMPTS["points"]), seen(3, ellipse(140, 95), OTHER)])
+    tracker.follow(2, [seen(2, ellipse(60, 60)), seen(3, ellipse(62, 60))])
+    sightings = [seen(0, ellipse(130, 90), PROMPTS["points"])]
+    tracker.follow(3, sightings)
+    for frame_idx in range(4, LENGTH):
+        carried = tracker.step(frame_idx)
+        sightings.append(seen(frame_idx, carried[3].logits))
+        yield carried
+        if frame_idx == 7:  # a correction on the way
+            sightings[-1] = seen(7, ellipse(120, 90), OTHER)
+            tracker.follow(3, sightings)
+        if frame_idx == 10:  # the past changed: only what is said on the first frame is still true
+            sightings = [sightings[0], *(seen(k, ellipse(100, 80)) for k in range(5, 11))]
+            tracker.follow(3, sightings)
+        if frame_idx == 12:
+            tracker.drop(2)
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_offloaded_memory_lies_elsewhere_between_steps_and_carries_alike(kind, monkeypatch):
+    monkeypatch.setattr("sam3_widget.models.sam.video.to_main_memory", to_elsewhere)
+    expected = list(eventful(SamFamily(weights(kind), name=kind, device="cpu").tracker(FRAMES.__getitem__)))
+    monkeypatch.setattr(Elsewhere, "fetched", 0)
+    tracker = SamFamily(weights(kind), name=kind, device="cpu", offload_memory=True).tracker(FRAMES.__getitem__)
+    for found, own in zip(eventful(tracker), expected, strict=True):
+        parts = dict(remembered(tracker))
+        assert [path for path, part in parts.items() if not isinstance(part, Elsewhere)] == []
+        names = {path.rpartition(".")[2] for path in parts}
+        assert names >= {"maskmem_features", "maskmem_pos_enc", "object_pointer", "pred_masks", "object_score_logits"}
+        fetched, Elsewhere.fetched = Elsewhere.fetched, 0
+        assert fetched >= 3 * len(found), "features, positions and pointer of a frame at least, for each object"
+        assert found.keys() == own.keys()
+        for object_id, tracked in found.items():
+            np.testing.assert_array_equal(tracked.logits, own[object_id].logits)
+            assert tracked.score == own[object_id].score
+
+
+def test_memory_is_not_offloaded_unasked(monkeypatch):
+    monkeypatch.setattr("sam3_widget.models.sam.video.to_main_memory", to_elsewhere)
+    tracker = SamFamily(weights("sam2.1_clip"), name="near", device="cpu").tracker(FRAMES.__getitem__)
+    tracker.follow(1, [seen(0, ellipse(130, 90), PROMPTS["points"])])
+    walk(tracker, 1, 2)
+    parts = [part for _, part in remembered(tracker)]
+    assert parts
+    assert not any(isinstance(part, Elsewhere) for part in parts)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("kind", MEMORIES)
+def test_offloaded_memory_of_an_accelerator_lies_in_main_memory(kind):
+    walks = []
+    for offload in (False, True):
+        model = SamFamily(weights(kind), name=kind, device="cuda", dtype="float32", offload_memory=offload)
+        tracker = model.tracker(FRAMES.__getitem__)
+        walks.append(list(eventful(tracker)))
+        assert {part.device.type for _, part in remembered(tracker)} == {"cpu" if offload else "cuda"}
+    for near, far in zip(*walks, strict=True):
+        for object_id, tracked in near.items():
+            np.testing.assert_array_equal(tracked.logits, far[object_id].logits)
+
+
+def test_offloading_of_what_carries_nothing_raises():
+    with pytest.raises(ModelError, match="'sam' carries nothing through a clip: no memory to offload"):
+        SamFamily(tiny_family("sam"), name="sam", device="cpu", offload_memory=True)
 
 
 # The contract

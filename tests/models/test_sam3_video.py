@@ -12,6 +12,7 @@ from sam3_widget.models.base import Tracked
 from sam3_widget.models.known import CAPABILITIES
 from sam3_widget.models.sam3.model import Sam3
 from sam3_widget.video.session import VideoSession
+from tests.models.elsewhere import Elsewhere, remembered, to_elsewhere
 from tests.models.sam3_clip import (
     FRAMES,
     LENGTH,
@@ -21,18 +22,26 @@ from tests.models.sam3_clip import (
     SIZE,
     Clicked,
     S,
+    Scene,
     assert_equal,
     click,
     corr,
     ellipse,
     gap,
     new,
+    reading,
     seen,
     shared,
     walk,
     weights,
 )
+from tests.models.test_sam3_video_text import CUP, LOYAL, PLATE, SCENE, Walk, sought
 from tests.models.tiny import PATCH, save_sam3
+
+HELD = {"maskmem_features", "maskmem_pos_enc", "object_pointer", "pred_masks", "object_score_logits"}
+"""What is remembered of a frame."""
+CLICKED = 100
+"""An object that nobody looked for."""
 
 
 def tracker_of(model=None):
@@ -190,6 +199,67 @@ def test_cancel_stops_between_the_frames_of_an_object_that_is_taken_up():
     with pytest.raises(CancelledError):
         tracker.step(5)
     assert read == [0, 1]
+
+
+# Memory in main memory
+
+
+def offloaded(tracker):
+    """Return what a tracker remembers, by name, where all of it lies elsewhere."""
+    parts = dict(remembered(tracker))
+    assert [path for path, part in parts.items() if not isinstance(part, Elsewhere)] == []
+    return {path.rpartition(".")[2] for path in parts}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for object_id, tracked in found.items():
+        np.testing.assert_array_equal(tracked.logits, expected[object_id].logits)
+        assert tracked.score == expected[object_id].score
+
+
+def test_offloaded_memory_lies_elsewhere_between_steps_and_carries_alike(monkeypatch):
+    monkeypatch.setattr("sam3_widget.models.sam.video.to_main_memory", to_elsewhere)
+    trackers = [tracker_of(), tracker_of(new(offload_memory=True))]
+    for tracker in trackers:
+        tracker.follow(1, [seen(0, ellipse(130, 90), PROMPTS["points"]), seen(2, ellipse(135, 93), OTHER)])
+        tracker.follow(2, [seen(2, ellipse(60, 60))])
+    for frame_idx in range(3, 12):
+        near, far = (tracker.step(frame_idx) for tracker in trackers)
+        assert offloaded(trackers[1]) >= HELD
+        assert_same(far, near)
+        if frame_idx == 8:
+            for tracker in trackers:
+                tracker.follow(2, [seen(7, ellipse(60, 60)), seen(8, ellipse(62, 60), PROMPTS["box"])])
+
+
+def test_offloaded_memory_of_a_crowd_lies_elsewhere_between_steps_and_carries_alike(monkeypatch):
+    monkeypatch.setattr("sam3_widget.models.sam.video.to_main_memory", to_elsewhere)
+    sure = {"recondition_every_nth_frame": 3, "high_iou_thresh": 0.02, "high_conf_thresh": 0.3}
+    walks = []
+    for offload in (False, True):
+        scene = Scene(*SCENE)
+        model = new(scene.watched(reading(**sure, **LOYAL)), offload_memory=offload)
+        walks.append(Walk(model, sought(CUP, PLATE), scene.frames))
+    near, far = walks
+    occluded, confirmed = set(), 0
+    for frame_idx in range(LENGTH):
+        expected, found = near.step(frame_idx), far.step(frame_idx)
+        names = offloaded(far.tracker)
+        assert names >= HELD - {"pred_masks"}
+        assert_same(found, expected)
+        assert far.lost == near.lost
+        occluded |= far.tracker._crowd._session.obj_id_to_last_occluded.keys()
+        confirmed = max(confirmed, *(len(memory._conditioning) for memory in far.tracker._memories.values()))
+        if frame_idx == 5:  # one that was clicked, beside the crowd, and then of it
+            for walk_ in walks:
+                walk_.tracker.follow(CLICKED, [seen(5, ellipse(200, 150), PROMPTS["box"])])
+        if frame_idx == 9:
+            for walk_ in walks:
+                walk_.owners[CLICKED], walk_.first[CLICKED] = 0, 5
+    assert len(occluded) > 2
+    assert confirmed > 1
+    assert any(far.lost.values())
 
 
 # The contract

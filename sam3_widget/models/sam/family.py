@@ -80,6 +80,13 @@ class SamFamily(Model):
         output is there is not encoded again.
     channels : pair of (3,) float
         Mean and standard deviation that images are normalised with.
+    offload_memory : bool
+        Whether what is remembered of objects between the frames of a clip lies in main memory, and not on the device.
+
+    Raises
+    ------
+    ModelError
+        There is no memory to offload, since the model carries nothing through a clip.
     """
 
     def __init__(
@@ -91,10 +98,14 @@ class SamFamily(Model):
         dtype: str | torch.dtype = "auto",
         cache_dir: Path | None = None,
         channels: tuple[Channels, Channels] = (MEAN, STD),
+        offload_memory: bool = False,
     ) -> None:
         family = FAMILIES[model.config.model_type]
         self.name = name
         has_video = model.config.model_type in VIDEO_KINDS
+        if offload_memory and not has_video:
+            message = f"{name!r} carries nothing through a clip: no memory to offload; expected offload_memory=False"
+            raise ModelError(message)
         self.capabilities = replace(CAPABILITIES[family], video=has_video)
         self._runtime = choose_runtime(device, dtype)
         self.batch = self._runtime.batch
@@ -103,7 +114,7 @@ class SamFamily(Model):
         self._video = None
         if has_video:
             place_memory(model, image_model, self._runtime)
-            self._video = VideoNetwork(model, self._runtime)
+            self._video = VideoNetwork(model, self._runtime, offload_memory=offload_memory)
         self._preprocess = Preprocess(self._network.side, *channels, family not in PADDED)
         self._sizes = [math.prod(shape) for shape in self._network.shapes]
         self._store = None
@@ -121,6 +132,7 @@ class SamFamily(Model):
         dtype: str | torch.dtype = "auto",
         resolution: int | None = None,
         cache_dir: Path | None = None,
+        offload_memory: bool = False,
     ) -> Self:
         """Load a checkpoint from this disk.
 
@@ -130,7 +142,7 @@ class SamFamily(Model):
             As ``save_pretrained`` writes it, or as the Hub's cache holds it: configuration and weights. The public
             checkpoints of SAM 2 and EdgeTAM are those of ``Sam2VideoModel`` and ``EdgeTamVideoModel``; one of an image
             model carries nothing through a video.
-        name, device, dtype, cache_dir
+        name, device, dtype, cache_dir, offload_memory
             As for the class.
         resolution : None
             These models take images at the resolution of their training only.
@@ -140,7 +152,7 @@ class SamFamily(Model):
         WeightsError
             The folder holds no whole checkpoint of this family, or a package that it needs is missing.
         ModelError
-            A resolution was asked for, or there is no such device or dtype.
+            A resolution was asked for, there is no such device or dtype, or no memory to offload.
         """
         if resolution is not None:
             message = f"the resolution of {name!r} cannot be changed, got {resolution}; expected None"
@@ -159,7 +171,15 @@ class SamFamily(Model):
         stated = {key: value for key, value in read_json(folder / "config.json").items() if key != "model_type"}
         model = load_whole(kind, folder, dtype=torch.float32, config=kind.config_class.from_dict(stated))
         channels = read_channels(folder, MEAN, STD)
-        return cls(model, name=name, device=runtime.device, dtype=runtime.dtype, cache_dir=cache_dir, channels=channels)
+        return cls(
+            model,
+            name=name,
+            device=runtime.device,
+            dtype=runtime.dtype,
+            cache_dir=cache_dir,
+            channels=channels,
+            offload_memory=offload_memory,
+        )
 
     def encode(self, image: NDArray[np.uint8], progress: Progress = no_progress) -> Embedding:
         """Encode an image, or find in ``cache_dir`` what the encoder made of it."""

@@ -60,7 +60,8 @@ class ObjectMemory:
     It is a session of transformers with this object alone, run as transformers runs its own: a frame with prompts that
     the model has not come by is a conditioning frame, which every later frame attends to. Prompts on the frame that it
     has just come to are a correction, decoded with the memory of the earlier frames; a correction counts among the
-    recent frames first and, where transformers would forget it, becomes a conditioning frame.
+    recent frames first and, where transformers would forget it, becomes a conditioning frame. Between frames, all that
+    the session holds lies where the network stores it.
 
     Parameters
     ----------
@@ -248,7 +249,7 @@ class ObjectMemory:
         self._forget(frame_idx)
 
     def _forget(self, frame_idx: int) -> None:
-        """Drop all that neither a later frame attends to nor this one, if it is corrected."""
+        """Drop all that neither a later frame attends to nor this one, if it is corrected, and store the rest."""
         recent, conditioning = self._recent, self._conditioning
         self._forget_confirmed(frame_idx)
         for k, held in list(recent.items()):
@@ -260,15 +261,12 @@ class ObjectMemory:
                     held.pop(name, None)
             if since > max(self._network.recent, self._network.pointers):
                 recent.pop(k, None)
-        for held in (*recent.values(), *conditioning.values()):
-            held.pop("high_res_masks", None)
-            if "maskmem_pos_enc" in held:
-                held["maskmem_pos_enc"] = self._network.shared_positions(held["maskmem_pos_enc"])
         for held in conditioning.values():
             held.pop("pred_masks", None)
             memory = held.get("maskmem_features")
             if memory is not None and memory.untyped_storage().nbytes() > memory.nbytes:
                 held["maskmem_features"] = memory.clone()  # of several objects, in one tensor
+        self._store()
         self._tidy()
 
     def _forget_confirmed(self, frame_idx: int) -> None:
@@ -280,6 +278,14 @@ class ObjectMemory:
             elif place >= self._network.conditions and abs(frame_idx - k) > self._network.recent:
                 for name in PASSING:
                     self._conditioning[k].pop(name, None)
+
+    def _store(self) -> None:
+        """Put away what is left of every frame: what all share, once."""
+        for held in (*self._recent.values(), *self._conditioning.values()):
+            held.pop("high_res_masks", None)
+            if "maskmem_pos_enc" in held:
+                held["maskmem_pos_enc"] = self._network.shared_positions(held["maskmem_pos_enc"])
+            held.update({name: self._network.stored(part) for name, part in held.items()})
 
     def _tidy(self) -> None:
         """Drop what a session keeps for those who ask again: pixels, features, and prompts that are answered."""

@@ -57,6 +57,11 @@ def image_part(video: PreTrainedModel) -> PreTrainedModel:
     return view
 
 
+def to_main_memory(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in main memory, whole when this returns; itself where it is there already."""
+    return tensor.to("cpu")
+
+
 def place_memory(video: PreTrainedModel, image: PreTrainedModel, runtime: Runtime) -> None:
     """Move what a video model has beyond its image part to the device, in float32.
 
@@ -101,6 +106,8 @@ class VideoNetwork:
     model : PreTrainedModel
         On its device already, with everything but the encoder in float32.
     runtime : Runtime
+    offload_memory : bool
+        Whether what is remembered of earlier frames lies in main memory, and not on the device.
 
     Attributes
     ----------
@@ -114,9 +121,10 @@ class VideoNetwork:
         Pixels per side of the masks that it makes, which cover the same square as the encoder's input.
     """
 
-    def __init__(self, model: PreTrainedModel, runtime: Runtime) -> None:
+    def __init__(self, model: PreTrainedModel, runtime: Runtime, *, offload_memory: bool = False) -> None:
         self._model = cast("Any", model)
         self._runtime = runtime
+        self._offload_memory = offload_memory
         config = self._model.config
         self.recent: int = config.num_maskmem - 1
         self.pointers: int = config.max_object_pointers_in_encoder - 1
@@ -128,7 +136,7 @@ class VideoNetwork:
         """Return a new session of transformers, with one object, whose index is 0 and whose id is 0."""
         device = self._runtime.device
         kind = getattr(transformers, SESSIONS[self._model.config.model_type])
-        session = kind(
+        session = kind(  # its state elsewhere would send the features of the frame at hand to and fro in each step
             inference_device=device, inference_state_device=device, video_storage_device=device, dtype=torch.float32
         )
         session.obj_id_to_idx(0)
@@ -166,5 +174,12 @@ class VideoNetwork:
     def shared_positions(self, positions: torch.Tensor) -> torch.Tensor:
         """Return the positions within a memory, the same for all frames and objects, as one tensor for all of them."""
         if self._positions is None or self._positions.shape != positions.shape:
-            self._positions = positions.clone()
+            self._positions = self.stored(positions.clone())
         return self._positions
+
+    def stored(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return what is remembered of a frame as it lies until a later one attends to it: in main memory if offloaded.
+
+        transformers moves to the device, in each step, what that step attends to, wherever it lies.
+        """
+        return to_main_memory(tensor) if self._offload_memory else tensor

@@ -16,7 +16,7 @@ import transformers
 from sam3_widget.models.sam3.tidying import NOWHERE, apart, best_of_each, cleaned
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from transformers import Sam3VideoModel
 
@@ -98,10 +98,13 @@ class Crowd:
     ----------
     model : Sam3VideoModel
     runtime : Runtime
+    stored : callable
+        As :meth:`sam3_widget.models.sam.video.VideoNetwork.stored`, for what the rules remember of instances.
     """
 
-    def __init__(self, model: Sam3VideoModel, runtime: Runtime) -> None:
+    def __init__(self, model: Sam3VideoModel, runtime: Runtime, stored: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._model = cast("Any", model)
+        self._stored = stored
         self._tracker = self._model.tracker_model
         device = runtime.device
         self._session: Any = _Session(
@@ -160,6 +163,9 @@ class Crowd:
         session.cache.cache_vision_features(frame_idx, frame.features)
         found, owners = self._counted(offers, frame.device)
         numbers = list(session.obj_ids)
+        session.obj_id_to_last_occluded = {  # the one thing stored that transformers does not move by itself
+            number: last.to(session.inference_device) for number, last in session.obj_id_to_last_occluded.items()
+        }
         masks, sights, ious = self._carried(frame_idx, reverse=reverse)
         plan, told = model.run_tracker_update_planning_phase(
             session, frame_idx, reverse, found, masks, sights, dict(enumerate(owners))
@@ -228,7 +234,7 @@ class Crowd:
         session.obj_ids = list(told["obj_ids"])
         session.max_obj_id = told["max_obj_id"]
         session.obj_id_to_score = told["obj_id_to_score"]
-        session.obj_id_to_last_occluded = told["obj_id_to_last_occluded"]
+        session.obj_id_to_last_occluded = {n: self._stored(at) for n, at in told["obj_id_to_last_occluded"].items()}
         for name in ("obj_first_frame_idx", "unmatched_frame_inds", "trk_keep_alive", "overlap_pair_to_frame_inds"):
             setattr(session, name, extra[name])
         for counted, most in (

@@ -102,6 +102,8 @@ class Sam3(Model):
         output is there is not encoded again.
     channels : pair of (3,) float
         Mean and standard deviation that images are normalised with.
+    offload_memory : bool
+        Whether what is remembered of objects between the frames of a clip lies in main memory, and not on the device.
     """
 
     capabilities = CAPABILITIES["sam3"]
@@ -117,6 +119,7 @@ class Sam3(Model):
         dtype: str | torch.dtype = "auto",
         cache_dir: Path | None = None,
         channels: tuple[Channels, Channels] = (HALF, HALF),
+        offload_memory: bool = False,
     ) -> None:
         self.name = name
         self._model = model
@@ -128,7 +131,7 @@ class Sam3(Model):
         self._preprocess = Preprocess(self._encoder.config.image_size, *channels)
         self._tracker = Tracker(model, self._runtime)
         self._detector = Detector(model, tokenizer, self._runtime, self._tracker.grid)
-        self._video = VideoNetwork(model.tracker_model, self._runtime)
+        self._video = VideoNetwork(model.tracker_model, self._runtime, offload_memory=offload_memory)
         self._alive: WeakValueDictionary[str, Sam3Embedding] = WeakValueDictionary()
         self._store = None
         if cache_dir is not None:
@@ -146,6 +149,7 @@ class Sam3(Model):
         dtype: str | torch.dtype = "auto",
         resolution: int | None = None,
         cache_dir: Path | None = None,
+        offload_memory: bool = False,
     ) -> Self:
         """Load a checkpoint from this disk.
 
@@ -153,7 +157,7 @@ class Sam3(Model):
         ----------
         folder : Path
             As ``save_pretrained`` writes it, or as the hub's cache holds it: configuration, weights, tokenizer.
-        name, device, dtype, cache_dir
+        name, device, dtype, cache_dir, offload_memory
             As for the class.
         resolution : int, optional
             Pixels per side of the encoder's input, a multiple of its patch: fewer are quicker and coarser. The
@@ -177,6 +181,7 @@ class Sam3(Model):
             dtype=runtime.dtype,
             cache_dir=cache_dir,
             channels=channels,
+            offload_memory=offload_memory,
         )
 
     def encode(self, image: NDArray[np.uint8], progress: Progress = no_progress) -> Embedding:
@@ -248,7 +253,7 @@ class Sam3(Model):
             frames,
             max_points=self.max_points,
             look=partial(self._look, frames),
-            crowd=Crowd(self._model, self._runtime),
+            crowd=Crowd(self._model, self._runtime, self._video.stored),
             detect=self._offers,
         )
 
