@@ -8,6 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from contextlib import suppress
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -24,11 +25,13 @@ from sam3_widget.models.catalog import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from sam3_widget.core.answers import Answer, Finding
     from sam3_widget.core.commands import Command
+    from sam3_widget.core.document import Record
     from sam3_widget.core.prompts import Corners, Exemplar
     from sam3_widget.core.state import InstanceState
     from sam3_widget.engine import Cell, Key
@@ -367,6 +370,18 @@ class LivePicture(ABC):
             raise cell.error
 
 
+class Keeper(Protocol):
+    """Whoever saves a document to a file as it goes."""
+
+    path: Path
+
+    def flush(self) -> None:
+        """Return when all that was said so far is in the file."""
+
+    def close(self) -> None:
+        """Write what is new, and let the file go."""
+
+
 class LiveDocument(LivePicture):
     """A document about one image.
 
@@ -377,7 +392,16 @@ class LiveDocument(LivePicture):
     model : str, path or Model
     classes : iterable of str
         Class names on offer.
+
+    Attributes
+    ----------
+    keeper : Keeper or None
+        Saves it as it goes.
+    notice : str
+        What a person should know of how it began, "" where there is nothing.
     """
+
+    _document: Document
 
     def __init__(
         self, image: object, model: str | os.PathLike[str] | Model = "auto", classes: Iterable[str] = ()
@@ -385,11 +409,27 @@ class LiveDocument(LivePicture):
         self._image = Image.read(image)
         state = State(self._image.height, self._image.width, classes=checked_classes(classes))
         super().__init__(Document(state), loaded(model))
+        self.keeper: Keeper | None = None
+        self.notice = ""
 
     @property
     def image(self) -> Image:
         """The image."""
         return self._image
+
+    @property
+    def record(self) -> Record[State]:
+        """All that was said, with its history."""
+        return self._document.record
+
+    def restore(self, record: Record[State], classes: Iterable[str] = ()) -> None:
+        """Go on from what was said before; these class names are on offer beside those that were."""
+        with self.lock:
+            self._document.restore(record)
+            self._document.amend(lambda state: reduce(State.named, classes, state))
+            self._settle()
+            self._schedule()
+            self._notify()
 
 
 def loaded(model: object) -> Model:

@@ -4,93 +4,26 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from functools import reduce
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sam3_widget.arrays import Arrays
-from sam3_widget.core.document import Document
-from sam3_widget.core.located import located, path_of
 from sam3_widget.core.script import script
-from sam3_widget.core.state import State
 from sam3_widget.errors import PromptWarning, UnsupportedError
 from sam3_widget.live import LiveDocument, LivePicture
+from sam3_widget.saving import autosave as keeping
+from sam3_widget.saving import sessions as files
+from sam3_widget.saving.replay import Refused, replayed
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
-    from sam3_widget.core.document import Record
     from sam3_widget.core.prompts import Exemplar, Point, Stroke
     from sam3_widget.core.runs import RunLengths
     from sam3_widget.models.base import Model
     from sam3_widget.results import Concept, Instance
-
-
-class Keeper(Protocol):
-    """Whoever saves a document to a file as it goes."""
-
-    path: Path
-
-    def flush(self) -> None:
-        """Return when all that was said so far is in the file."""
-
-    def close(self) -> None:
-        """Write what is new, and let the file go."""
-
-
-class KeptDocument(LiveDocument):
-    """A document about one image that can be kept in a file, and go on from one.
-
-    Parameters
-    ----------
-    image : object
-        Whatever :meth:`Image.read` takes.
-    model : str, path or Model
-    classes : iterable of str
-        Class names on offer.
-    autosave : path, optional
-        See :class:`Session`.
-
-    Attributes
-    ----------
-    keeper : Keeper or None
-        Saves it as it goes.
-    notice : str
-        What a person should know of how it began, "" where there is nothing.
-    """
-
-    def __init__(
-        self,
-        image: object,
-        model: str | os.PathLike[str] | Model = "auto",
-        classes: Iterable[str] = (),
-        autosave: str | os.PathLike[str] | None = None,
-    ) -> None:
-        super().__init__(located(image), model, classes)
-        self.keeper: Keeper | None = None
-        self.notice = ""
-        if autosave is not None:
-            _files("autosave").begin(self, autosave)
-
-    @property
-    def record(self) -> Record[State]:
-        """All that was said, with its history."""
-        assert isinstance(self._document, Document)  # noqa: S101 - of one image
-        return self._document.record
-
-    def restore(self, record: Record[State], classes: Iterable[str] = ()) -> None:
-        """Go on from what was said before; these class names are on offer beside those that were."""
-        assert isinstance(self._document, Document)  # noqa: S101 - of one image
-        with self.lock:
-            self._document.restore(record)
-            self._document.amend(lambda state: reduce(State.named, classes, state))
-            self._settle()
-            self._schedule()
-            self._notify()
 
 
 class Verbs(Arrays):
@@ -341,7 +274,7 @@ class Verbs(Arrays):
         UnsupportedError
             This is a frame of a clip.
         """
-        _files("sessions").save(self._kept, path)
+        files.save(self._kept, path)
 
     def flush(self) -> None:
         """Return when all that was said so far is in the file of ``autosave``; at once where there is none.
@@ -369,14 +302,14 @@ class Verbs(Arrays):
             This is a frame of a clip.
         """
         kept = self._kept
-        path = path_of(kept.image)
+        path = kept.image.path
         with kept.lock:
             record = kept.record
         return script(record, repr(path) if path else "image", repr(kept.model.name))
 
     @property
-    def _kept(self) -> KeptDocument:
-        if not isinstance(self._live, KeptDocument):
+    def _kept(self) -> LiveDocument:
+        if not isinstance(self._live, LiveDocument):
             what, instead = "saving a frame of a clip", "save the masks of the clip, sam3_widget.io"
             message = f"{what} is not there yet: {instead}"
             raise UnsupportedError(message)
@@ -467,7 +400,7 @@ class Session(Verbs):
         *,
         autosave: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._live = KeptDocument(image, model, classes, autosave)
+        self._live = opened(image, model, classes, autosave)
 
     @classmethod
     def load(
@@ -493,8 +426,8 @@ class Session(Verbs):
         force : bool
             Take another image than the saved one, if it is of the same size.
         replay : bool
-            Give all commands in effect anew, to the model, in place of its earlier answers. What it cannot serve is
-            told by a ``PromptWarning``; :func:`sam3_widget.io.replay.replay` returns it.
+            Give all commands in effect anew, to the model, in place of its earlier answers: see :meth:`replay`. What
+            it cannot serve is told by a ``PromptWarning``.
 
         Raises
         ------
@@ -503,13 +436,28 @@ class Session(Verbs):
         InvalidImageError
             The image is not found, or it is another one.
         """
+        live = files.load(path, image, None if replay else model, force=force)
         if not replay:
-            return cls.of(_files("sessions").load(path, image, model, force=force))
-        done = _files("replay").replay(path, image, model, force=force)
+            return cls.of(live)
+        done = cls.of(live).replay(model)
         if done.refused:
             warnings.warn(str(done), PromptWarning, stacklevel=2)
-        session: Session = done.session
-        return session
+        return done.session
+
+    def replay(self, model: str | os.PathLike[str] | Model | None = None) -> Replay:
+        """Give the commands that are in effect to a model, in place of what was answered before.
+
+        A command is said of the object that it was said of: one that a person started is known by its place in the
+        commands, a detected one by its mask, in which another model's detection is the same object from an IoU of 0.5.
+        This session stays as it is.
+
+        Parameters
+        ----------
+        model : str, path or Model, optional
+            By default the one that answered before.
+        """
+        live, refused = replayed(self._kept, model)
+        return Replay(Session.of(live), refused)
 
     def close(self) -> None:
         """Write what is new to the file of ``autosave``, and let it go; the session stays usable, but is not saved."""
@@ -532,6 +480,42 @@ class Session(Verbs):
 
 
 @dataclass(frozen=True)
+class Replay:
+    """What came of giving a session to another model.
+
+    Attributes
+    ----------
+    session : Session
+        On the same image, with the other model's answers and a history of its own.
+    refused : tuple of Refused
+        The commands that are not in it, or that the model did not answer; oldest first.
+    """
+
+    session: Session
+    refused: tuple[Refused, ...]
+
+    def __str__(self) -> str:
+        """Return what was refused, and why."""
+        if not self.refused:
+            return f"{self.session.model.name} took every command"
+        reasons = "; ".join(f"{each.command.title} ({each.reason})" for each in self.refused)
+        return f"{self.session.model.name} did not take {len(self.refused)} of the commands: {reasons}"
+
+
+def opened(
+    image: object,
+    model: str | os.PathLike[str] | Model,
+    classes: Iterable[str],
+    autosave: str | os.PathLike[str] | None,
+) -> LiveDocument:
+    """Return a document about an image, saved to a file as it goes, and gone on from that file, where one is given."""
+    live = LiveDocument(image, model, classes)
+    if autosave is not None:
+        keeping.begin(live, autosave)
+    return live
+
+
+@dataclass(frozen=True)
 class _Callback:
     callback: Callable[[], None]
 
@@ -543,11 +527,6 @@ class _Callback:
 
     def failed(self, error: Exception) -> None:
         pass
-
-
-def _files(name: str) -> Any:  # noqa: ANN401 - a module
-    """Return a module of :mod:`sam3_widget.io`, which is built on this one."""
-    return import_module(f"sam3_widget.io.{name}")
 
 
 def _id(prompt: object, name: str) -> Any:  # noqa: ANN401 - validated by the command

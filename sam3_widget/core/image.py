@@ -39,10 +39,13 @@ class Image:
         RGB, upright: EXIF orientation is applied.
     name : str
         The file's name, "" where there is none.
+    path : str
+        Where the file lies, absolute; "" where that is not known.
     """
 
     pixels: NDArray[np.uint8]
     name: str = ""
+    path: str = ""
 
     @property
     def height(self) -> int:
@@ -88,11 +91,12 @@ class Image:
                 what = "is a folder" if path.is_dir() else "does not exist"
                 message = f"the file {str(path)!r} {what}; {EXPECTED}"
                 raise InvalidImageError(message)
-            return cls(_from_file(path, str(path)), path.name)
+            return cls(_from_file(path, str(path)), path.name, str(path.absolute()))
         if isinstance(source, (bytes, bytearray, memoryview)):
             return cls(_from_file(io.BytesIO(bytes(source)), f"{len(bytes(source))} bytes"))
         if isinstance(source, PILImage.Image):
-            return cls(_from_pil(source), Path(str(getattr(source, "filename", "") or "")).name)
+            file = os.fsdecode(getattr(source, "filename", "") or "")
+            return cls(_from_pil(source), Path(file).name, str(Path(file).absolute()) if file else "")
         if hasattr(source, "read"):
             return cls(_from_file(source, repr(source)))
         if type(source).__module__.partition(".")[0] == "torch":

@@ -16,10 +16,10 @@ from PIL import Image as PILImage
 from sam3_widget.core.runs import RunLengths
 from sam3_widget.errors import FormatError
 from sam3_widget.io.coco import to_xywh
-from sam3_widget.io.files import write_atomically, write_into
 from sam3_widget.io.label_map import to_png
 from sam3_widget.io.rle import from_coco_rle, to_coco_rle
 from sam3_widget.models.base import no_progress
+from sam3_widget.saving.files import write_atomically, write_into
 
 if TYPE_CHECKING:
     import os

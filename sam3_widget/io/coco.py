@@ -11,8 +11,8 @@ import numpy as np
 from sam3_widget.core.polygons import from_polygons, to_polygons
 from sam3_widget.errors import FormatError
 from sam3_widget.io.annotations import UNLABELLED, AnnotatedImage, AnnotatedObject, chosen, data_set
-from sam3_widget.io.files import read_json, write_atomically
 from sam3_widget.io.rle import from_coco_rle, to_coco_rle
+from sam3_widget.saving.files import read_json, write_atomically
 
 if TYPE_CHECKING:
     import os

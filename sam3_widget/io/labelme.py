@@ -24,7 +24,7 @@ from sam3_widget.io.annotations import (
     encoded,
     files_of,
 )
-from sam3_widget.io.files import below, read_json, write_into
+from sam3_widget.saving.files import below, read_json, write_into
 
 if TYPE_CHECKING:
     import os

@@ -13,7 +13,7 @@ import numpy as np
 from sam3_widget.core.runs import RunLengths
 from sam3_widget.errors import FormatError
 from sam3_widget.io.annotations import AnnotatedImage, AnnotatedObject, annotated
-from sam3_widget.io.files import write_atomically
+from sam3_widget.saving.files import write_atomically
 
 if TYPE_CHECKING:
     import os

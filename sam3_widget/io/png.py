@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from sam3_widget.core.runs import RunLengths
 from sam3_widget.errors import FormatError
 from sam3_widget.io.annotations import AnnotatedImage, AnnotatedObject, annotated, chosen, encoded, files_of
-from sam3_widget.io.files import below, read_json, write_into
 from sam3_widget.io.label_map import MAX_16_BIT, draw, masks_of, present, read_png_values, to_mask_png, to_png
+from sam3_widget.saving.files import below, read_json, write_into
 
 if TYPE_CHECKING:
     import os

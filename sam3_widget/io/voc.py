@@ -19,8 +19,8 @@ from sam3_widget.io.annotations import (
     encoded,
     files_of,
 )
-from sam3_widget.io.files import below, write_into
 from sam3_widget.io.label_map import davis_palette, draw, masks_of, read_png_values, to_png
+from sam3_widget.saving.files import below, write_into
 
 if TYPE_CHECKING:
     import os

@@ -20,7 +20,7 @@ from sam3_widget.io.annotations import (
     data_set,
     encoded,
 )
-from sam3_widget.io.files import below, write_into
+from sam3_widget.saving.files import below, write_into
 
 if TYPE_CHECKING:
     import os

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sam3_widget.errors import FormatError
-from sam3_widget.io.locks import FileLock
+from sam3_widget.saving.locks import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal
 from sam3_widget.core import prompts as checks
 from sam3_widget.errors import InvalidPromptError
 from sam3_widget.io.annotations import UNLABELLED
-from sam3_widget.io.files import writing
 from sam3_widget.labelling.journal import Journal
 from sam3_widget.labelling.records import Asked, labelled
 from sam3_widget.live import loaded
 from sam3_widget.models.base import no_progress
+from sam3_widget.saving.files import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

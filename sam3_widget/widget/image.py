@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sam3_widget.errors import InvalidPromptError, ProtocolError
-from sam3_widget.session import KeptDocument, Session, Verbs
+from sam3_widget.live import LiveDocument
+from sam3_widget.session import Session, Verbs, opened
 from sam3_widget.widget import imagery
 from sam3_widget.widget.canvas import CanvasWidget
 from sam3_widget.widget.protocol import View, envelope
@@ -72,7 +73,7 @@ class Sam3Widget(CanvasWidget, Verbs):
                 raise InvalidPromptError(message)
             self._live = image._live  # noqa: SLF001 - two views of one session
         else:
-            self._live = KeptDocument(image, model, classes, autosave)
+            self._live = opened(image, model, classes, autosave)
         info, preview = imagery.preview(self._live.image.pixels, imagery.described(self._live.image))
         super().__init__(
             self._live.listen, _image=info, _preview=preview, height=height, opacity=opacity, outline=outline
@@ -95,7 +96,7 @@ class Sam3Widget(CanvasWidget, Verbs):
         """Close the view; the session stays usable. What is new of it is written to the file of ``autosave``."""
         live = getattr(self, "_live", None)  # not there where the constructor failed
         try:
-            if isinstance(live, KeptDocument) and live.keeper is not None:
+            if isinstance(live, LiveDocument) and live.keeper is not None:
                 live.keeper.flush()
         finally:
             super().close()
@@ -111,7 +112,7 @@ class Sam3Widget(CanvasWidget, Verbs):
         """Answer a view that knows nothing yet; the first one hears that the session has gone on from a file."""
         super()._greet()
         live = self._live
-        if isinstance(live, KeptDocument) and live.notice:
+        if isinstance(live, LiveDocument) and live.notice:
             self.send(envelope("notice", self._shown.rev, {"message": live.notice}))
             live.notice = ""
 

@@ -19,6 +19,7 @@ LAYERS = (
     "io",
     "video",
     "session",
+    "saving",
     "arrays",
     "results",
     "live",

@@ -9,6 +9,6 @@ import sys
 if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
-from sam3_widget.models.builtin.model import BuiltinModel  # noqa: E402 - torch loads with it
+from sam3_widget.models.builtin.model import BuiltinModel
 
 __all__ = ["BuiltinModel"]

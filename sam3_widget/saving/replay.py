@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sam3_widget.core.script import explicit
-from sam3_widget.errors import NotFoundError, Sam3WidgetError, UnsupportedError
-from sam3_widget.io.sessions import load
-from sam3_widget.session import KeptDocument, Session, Verbs
+from sam3_widget.errors import NotFoundError, Sam3WidgetError
+from sam3_widget.live import LiveDocument
 
 if TYPE_CHECKING:
     import os
@@ -42,85 +41,38 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True)
-class Replay:
-    """What came of giving a session to another model.
+def replayed(
+    former: LiveDocument, model: str | os.PathLike[str] | Model | None = None
+) -> tuple[LiveDocument, tuple[Refused, ...]]:
+    """Give the commands of a document to a model: see :meth:`sam3_widget.Session.replay`.
 
-    Attributes
-    ----------
-    session : Session
-        On the same image, with the other model's answers and a history of its own.
+    Returns
+    -------
+    live : LiveDocument
+        On the same image, with the model's answers.
     refused : tuple of Refused
         The commands that are not in it, or that the model did not answer; oldest first.
     """
-
-    session: Session
-    refused: tuple[Refused, ...]
-
-    def __str__(self) -> str:
-        """Return what was refused, and why."""
-        if not self.refused:
-            return f"{self.session.model.name} took every command"
-        reasons = "; ".join(f"{each.command.title} ({each.reason})" for each in self.refused)
-        return f"{self.session.model.name} did not take {len(self.refused)} of the commands: {reasons}"
-
-
-def replay(
-    source: str | os.PathLike[str] | Verbs,
-    image: object = None,
-    model: str | os.PathLike[str] | Model | None = None,
-    *,
-    force: bool = False,
-) -> Replay:
-    """Give the commands of a session that are in effect to a model, in place of what was answered before.
-
-    A command is said of the object that it was said of: one that a person started is known by its place in the
-    commands, a detected one by its mask, in which another model's detection is the same object from an IoU of 0.5.
-
-    Parameters
-    ----------
-    source : path or Session
-        A saved session, or one that is there; it stays as it is.
-    image : optional
-        Of a saved session: see :meth:`sam3_widget.Session.load`.
-    model : str, path or Model, optional
-        By default the one that it was made with.
-    force : bool
-        Of a saved session: see :meth:`sam3_widget.Session.load`.
-
-    Raises
-    ------
-    FormatError
-        The file is no saved session, or damaged.
-    """
-    if isinstance(source, Verbs):
-        former: Any = source._live  # noqa: SLF001 - a view of the same session
-        if not isinstance(former, KeptDocument):
-            what, instead = "replaying a frame of a clip", "replay sessions of images"
-            message = f"{what} is not there yet: {instead}"
-            raise UnsupportedError(message)
-    else:
-        former = load(source, image, force=force)
     with former.lock:
         record = former.record
     first = record.past[0].state if record.past else record.state
-    live = KeptDocument(former.image, former.model if model is None else model, first.classes)
-    return _Replayer(former, live).run([*record.past], record.state)
+    live = LiveDocument(former.image, former.model if model is None else model, first.classes)
+    return live, _Replayer(former, live).run([*record.past], record.state)
 
 
 @dataclass
 class _Replayer:
     """The way through the commands, and what stands for what on the other side."""
 
-    former: KeptDocument
-    live: KeptDocument
+    former: LiveDocument
+    live: LiveDocument
     prompts: dict[int, int] = field(default_factory=dict)
     concepts: dict[int, int] = field(default_factory=dict)
     objects: dict[int, int] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
 
-    def run(self, past: Sequence[Step[State]], last: State) -> Replay:
-        """Say each command again."""
+    def run(self, past: Sequence[Step[State]], last: State) -> tuple[Refused, ...]:
+        """Say each command again; return those that were refused."""
         for step, after in zip(past, [*(s.state for s in past), last][1:], strict=True):
             before = self.live.state
             try:
@@ -130,7 +82,7 @@ class _Replayer:
                 self.refused.append(Refused(step.command, str(error)))
             if self.live.state is not before:
                 self._learn(step.state, after, before, self.live.state)
-        return Replay(Session.of(self.live), tuple(self.refused))
+        return tuple(self.refused)
 
     def _learn(self, before: State, after: State, before_here: State, after_here: State) -> None:
         """Note which of the new ids stand for which."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sam3_widget.errors import FormatError
-from sam3_widget.io.files import below, write_atomically, write_into
+from sam3_widget.saving.files import below, write_atomically, write_into
 
 if TYPE_CHECKING:
     from pathlib import Path

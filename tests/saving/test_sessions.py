@@ -32,10 +32,9 @@ from sam3_widget.errors import (
     Sam3WidgetError,
     UnsupportedError,
 )
-from sam3_widget.io import autosave, sessions
-from sam3_widget.io.replay import replay
 from sam3_widget.models.base import Capabilities
-from tests.io.writer import IMAGE
+from sam3_widget.saving import autosave, sessions
+from tests.saving.writer import IMAGE
 from tests.toy import ToyModel
 from tests.unit.test_document import MOVES
 from tests.widget.frontend import FrontEnd
@@ -309,7 +308,11 @@ def test_a_second_process_is_refused_in_words(path):
     session.flush()
     before = path.read_bytes()
     done = subprocess.run(
-        [sys.executable, "-m", "tests.io.writer", str(path), "3"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tests.saving.writer", str(path), "3"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "is being saved to by another session (process" in done.stderr
@@ -383,7 +386,7 @@ def test_a_missing_folder_is_told_before_anything_is_said(tmp_path):
 
 def test_the_end_of_the_interpreter_saves(path):
     code = (
-        "import sys\nfrom sam3_widget import Session\nfrom tests.io.writer import IMAGE, ToyModel\n"
+        "import sys\nfrom sam3_widget import Session\nfrom tests.saving.writer import IMAGE, ToyModel\n"
         "s = Session(IMAGE, ToyModel(), autosave=sys.argv[1]); s.add_point(20, 30); s.set_label(1, 'last')"
     )
     done = subprocess.run(
@@ -400,7 +403,7 @@ def test_what_was_said_to_be_saved_is_there_after_a_kill(path, seed):
     acknowledged = opened = 0
     for _ in range(2):  # the second one goes on from what the first has left
         writer = subprocess.Popen(
-            [sys.executable, "-m", "tests.io.writer", str(path), "60"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.saving.writer", str(path), "60"], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         with writer:
             last = chance.randrange(1, 22)
@@ -500,7 +503,7 @@ def test_the_script_of_any_commands_makes_the_same_masks(moves, toys):
     assert again.object_ids.tolist() == session.object_ids.tolist()
     assert (again.masks == session.masks).all()
     assert again.labels == session.labels
-    replayed = replay(session, model=ToyModel())
+    replayed = session.replay(ToyModel())
     assert replayed.refused == ()
     assert replayed.session.object_ids.tolist() == session.object_ids.tolist()
     assert (replayed.session.masks == session.masks).all()
@@ -553,7 +556,7 @@ def test_another_model_takes_the_commands_and_what_it_does_not_is_told(path):
     session.undo()
     session.redo()
     session.save(path)
-    done = replay(path, SPOTS, Shifted())
+    done = Session.load(path, SPOTS).replay(Shifted())
     assert [r.command.name for r in done.refused] == ["add_box", "add_point"]
     assert "boxes" in done.refused[0].reason
     assert f"object {boxed.object_id} is not there" in done.refused[1].reason
@@ -567,7 +570,7 @@ def test_another_model_takes_the_commands_and_what_it_does_not_is_told(path):
     with pytest.warns(PromptWarning, match=r"shifted did not take 2 of the commands: Add box \(.*\); Add point"):
         loaded = Session.load(path, SPOTS, Shifted(), replay=True)
     assert (loaded.masks == again.masks).all()
-    assert (replay(session, model=Shifted()).session.masks == again.masks).all()
+    assert (session.replay(Shifted()).session.masks == again.masks).all()
 
 
 @pytest.mark.parametrize(("which", "concept"), [(0, "red"), (1, "cup")])
@@ -578,7 +581,7 @@ def test_a_command_goes_to_the_instance_of_its_own_concept(which, concept):
     twins = [i.object_id for i in session.instances if i.runs.bbox == session.instance(1).runs.bbox]
     assert len(twins) == 2
     session.add_point(6, 6, positive=False, object_id=twins[which])
-    again = replay(session, model=Shifted()).session
+    again = session.replay(Shifted()).session
     assert [again.concept(i.concept_id).text for i in again.instances if i.points] == [concept]
 
 
@@ -588,7 +591,7 @@ def test_the_same_model_makes_the_same_masks_anew(path, toys):
     session.set_boxes([(1, 1, 9, 9), (30, 30, 50, 50, 15)])
     session.save(path)
     model = ToyModel()
-    done = replay(path, SPOTS, model)
+    done = Session.load(path, SPOTS).replay(model)
     assert done.refused == ()
     assert model.asked
     assert (done.session.masks == session.masks).all()

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from sam3_widget.errors import LockedError, Sam3WidgetError
-from sam3_widget.io.files import write_atomically
-from sam3_widget.io.sessions import check_image, locked, read, to_bytes
+from sam3_widget.saving.files import write_atomically
+from sam3_widget.saving.sessions import check_image, locked, read, to_bytes
 
 if TYPE_CHECKING:
     from sam3_widget.core.saved import Packed
-    from sam3_widget.io.locks import FileLock
-    from sam3_widget.io.sessions import SavedSession
-    from sam3_widget.session import KeptDocument
+    from sam3_widget.live import LiveDocument
+    from sam3_widget.saving.locks import FileLock
+    from sam3_widget.saving.sessions import SavedSession
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +39,14 @@ class Autosave:
 
     Parameters
     ----------
-    live : KeptDocument
+    live : LiveDocument
     target : Path
         Without symbolic links.
     lock : FileLock
         On the file, held.
     """
 
-    def __init__(self, live: KeptDocument, target: Path, lock: FileLock) -> None:
+    def __init__(self, live: LiveDocument, target: Path, lock: FileLock) -> None:
         self.path = target
         self._live, self._lock = live, lock
         self._packed: Packed = WeakKeyDictionary()
@@ -143,7 +143,7 @@ _open: WeakValueDictionary[Path, Autosave] = WeakValueDictionary()
 _opening = threading.Lock()
 
 
-def begin(live: KeptDocument, path: str | os.PathLike[str]) -> None:
+def begin(live: LiveDocument, path: str | os.PathLike[str]) -> None:
     """Save a document as it goes, and go on from the file where there is one.
 
     A session of this process that is saved to the same file, as when a cell runs again, hands over: it is saved a last

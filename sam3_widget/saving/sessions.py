@@ -16,20 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from sam3_widget.core.located import located, path_of
+from sam3_widget.core.image import Image
 from sam3_widget.core.restored import from_plain
 from sam3_widget.core.rows import Row
 from sam3_widget.core.saved import to_plain
 from sam3_widget.errors import FormatError, InvalidImageError, LockedError
-from sam3_widget.io.deferred import DeferredModel
-from sam3_widget.io.files import read_json, write_atomically
-from sam3_widget.io.locks import FileLock
+from sam3_widget.live import LiveDocument
 from sam3_widget.models.base import Capabilities
-from sam3_widget.session import KeptDocument
+from sam3_widget.saving.deferred import DeferredModel
+from sam3_widget.saving.files import read_json, write_atomically
+from sam3_widget.saving.locks import FileLock
 
 if TYPE_CHECKING:
     from sam3_widget.core.document import Record
-    from sam3_widget.core.image import Image
     from sam3_widget.core.saved import Packed
     from sam3_widget.core.state import State
     from sam3_widget.models.base import Model
@@ -72,7 +71,7 @@ class SavedSession:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(self.saved))
 
 
-def to_bytes(live: KeptDocument, packed: Packed | None = None) -> bytes:
+def to_bytes(live: LiveDocument, packed: Packed | None = None) -> bytes:
     """Return the file of a document as it is now; see :func:`~sam3_widget.core.saved.to_plain` for ``packed``."""
     image, model = live.image, live.model
     with live.lock:
@@ -86,7 +85,7 @@ def to_bytes(live: KeptDocument, packed: Packed | None = None) -> bytes:
             "name": image.name,
             "height": image.height,
             "width": image.width,
-            "path": path_of(image),
+            "path": image.path,
         },
         "model": {
             "name": model.name,
@@ -135,7 +134,7 @@ def read(path: str | os.PathLike[str]) -> SavedSession:
         raise FormatError(message) from error
 
 
-def save(live: KeptDocument, path: str | os.PathLike[str]) -> None:
+def save(live: LiveDocument, path: str | os.PathLike[str]) -> None:
     """Write a document to a file, atomically.
 
     Raises
@@ -160,13 +159,13 @@ def load(
     model: str | os.PathLike[str] | Model | None = None,
     *,
     force: bool = False,
-) -> KeptDocument:
+) -> LiveDocument:
     """Return the document of a file: see :meth:`sam3_widget.Session.load`."""
     saved = read(path)
-    picture = _found(saved, Path(path)) if image is None else located(image)
+    picture = _found(saved, Path(path)) if image is None else Image.read(image)
     check_image(saved, picture, path, force=force)
     given = saved.model if model is None or model == saved.model.name else model
-    live = KeptDocument(picture, given)
+    live = LiveDocument(picture, given)
     live.restore(saved.record)
     return live
 
@@ -216,7 +215,7 @@ def _found(saved: SavedSession, path: Path) -> Image:
         places.append(path.absolute().parent / saved.name)
     for place in places:
         if place.is_file():
-            return located(place)
+            return Image.read(place)
     where = f"not found at {' or '.join(str(p) for p in places)}" if places else "not from a file"
     what = f"{_called(saved.name)}, {saved.width} x {saved.height}"
     message = f"the image of {path} ({what}) is {where}: give it, Session.load(path, image)"

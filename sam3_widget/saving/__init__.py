@@ -1,0 +1,1 @@
+"""Sessions as files: saved, kept as they go, gone on from, and replayed on other models."""
