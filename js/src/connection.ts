@@ -8,7 +8,7 @@ import { applyPatch, fromSnapshot } from "./state";
 /** A page without a kernel may lack the manager. */
 export type Model = Omit<AnyModel, "widget_manager"> & { widget_manager?: unknown };
 
-export type RequestType = "hello" | "command" | "cancel" | "tile" | "frame";
+export type RequestType = "hello" | "command" | "cancel" | "tile" | "frame" | "script";
 
 export interface Envelope {
   v: 1;

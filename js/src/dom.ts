@@ -52,6 +52,7 @@ const ICONS = {
   plus: "M10 4v12M4 10h12",
   close: "m5 5 10 10M15 5 5 15",
   stop: "M5.5 5.5h9v9h-9z",
+  code: "M7 5.5 2.5 10 7 14.5M13 5.5l4.5 4.5-4.5 4.5M11.5 4l-3 12",
   play: "M6 3.8v12.4L16 10z",
   pause: "M6.5 4v12M13.5 4v12",
   stepBack: "M13.5 4.5 7 10l6.5 5.5zM5 4.5v11",
@@ -85,4 +86,20 @@ export function setText(element: Element, text: string): void {
 export function setAttribute(element: Element, name: string, value: string | null): void {
   if (value === null) element.removeAttribute(name);
   else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
+/** Puts a text on the clipboard, also on pages without the right to the newer way, such as those by plain HTTP. */
+export async function copyText(text: string, home: HTMLElement): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return;
+  } catch {
+    const field = node("textarea", { class: "sam3w-sr", "aria-hidden": "true" });
+    field.value = text;
+    home.append(field);
+    field.select();
+    const copied = document.execCommand("copy");
+    field.remove();
+    if (!copied) throw new Error("The browser does not let the script be copied: use w.script() instead.");
+  }
 }

@@ -9,6 +9,8 @@ export interface ToolbarHost {
   editor: Editor;
   toggleOutline(): void;
   toggleHelp(): void;
+  /** Puts the Python that makes these masks on the clipboard; null where there is none. */
+  copyScript: (() => void) | null;
   /** Gives the keyboard back to the canvas after a press of the mouse. */
   takeFocus(): void;
 }
@@ -76,6 +78,9 @@ export class Toolbar {
         spec("zoom-in", "Zoom in", "+", "zoomIn", () => editor.zoom(1.25)),
         spec("fit", "Fit", "F", "fit", () => editor.fit()),
       ),
+      ...(host.copyScript === null
+        ? []
+        : [group(spec("script", "Copy as Python", "", "code", () => host.copyScript?.()))]),
       group(spec("help", "Keys and mouse", "?", "help", () => host.toggleHelp())),
     );
     // Even steps in size, not in pixels: one pixel matters to a small brush and is nothing to a large one.
@@ -91,7 +96,7 @@ export class Toolbar {
         type: "button",
         class: "sam3w-button",
         "aria-label": spec.label,
-        title: `${spec.label} (${spec.key})`,
+        title: spec.key === "" ? spec.label : `${spec.label} (${spec.key})`,
         "data-testid": `sam3w-${spec.name}`,
       },
       icon(spec.icon),

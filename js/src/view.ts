@@ -4,7 +4,7 @@ import { announcements } from "./announce";
 import { type Command, Commands } from "./commands";
 import { ConceptBar } from "./conceptbar";
 import { Connection, type Model, type Presence } from "./connection";
-import { node, setAttribute, setText } from "./dom";
+import { copyText, node, setAttribute, setText } from "./dom";
 import { Editor } from "./editor";
 import { Gestures } from "./gestures";
 import { Help } from "./help";
@@ -126,6 +126,7 @@ export class View {
       toggleOutline: () => this.#setTrait("outline", !this.#outlineOnly),
       toggleHelp: () => this.#toggleHelp(),
       setOpacity: (value: number) => this.#setTrait("opacity", value),
+      copyScript: this.#player === null ? () => void this.#copyScript() : null,
     };
     this.#toolbar = new Toolbar(host, signal);
     this.#conceptBar = new ConceptBar(host, signal);
@@ -297,6 +298,16 @@ export class View {
     if (this.#connection.state !== null) return this.#commands.run(command);
     this.#say("No kernel has answered yet: this is a view only.");
     return Promise.resolve();
+  }
+
+  async #copyScript(): Promise<void> {
+    try {
+      const { envelope } = await this.#connection.request("script", {});
+      await copyText((envelope.payload as { script: string }).script, this.element);
+      this.#say("Copied: the Python that makes these masks");
+    } catch (error) {
+      this.#fail(error instanceof Error ? error.message : String(error));
+    }
   }
 
   #cancelWork(): void {

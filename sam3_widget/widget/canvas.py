@@ -97,7 +97,7 @@ class CanvasWidget(anywidget.AnyWidget):
 
     @abstractmethod
     def _serve(self, request: Request) -> tuple[Mapping[str, Any], Sequence[bytes]]:
-        """Return what a request for pictures asks for, as a payload with buffers; it changes nothing."""
+        """Return what a request that changes nothing asks for, as a payload with buffers."""
 
     def close(self) -> None:
         """Close the view; the session stays usable."""
@@ -179,7 +179,7 @@ class CanvasWidget(anywidget.AnyWidget):
         return request
 
     def _answer(self, request: Request) -> None:
-        if request.type in {"tile", "frame"}:
+        if request.type in {"tile", "frame", "script"}:
             told, buffers = self._serve(request)
             self.send(envelope(request.type, self._shown.rev, told, self._request()), list(buffers))
             return

@@ -120,6 +120,8 @@ class Sam3Widget(CanvasWidget, Verbs):
         self._live.cancel()
 
     def _serve(self, request: Request) -> tuple[Mapping[str, Any], Sequence[bytes]]:
+        if request.type == "script":
+            return {"script": self.script()}, []
         if request.type != "tile":
             message = f"a picture has no {request.type}: only clips have"
             raise ProtocolError(message)

@@ -10,7 +10,7 @@ import numpy as np
 import traitlets
 
 from sam3_widget.core.clip import frame_of, frame_of_concept
-from sam3_widget.errors import InvalidPromptError
+from sam3_widget.errors import InvalidPromptError, ProtocolError
 from sam3_widget.video.live import LiveClip
 from sam3_widget.video.session import VideoSession, VideoVerbs
 from sam3_widget.video.timeline import Timeline
@@ -210,6 +210,9 @@ class Sam3VideoWidget(CanvasWidget, VideoVerbs):
     def _serve(self, request: Request) -> tuple[Mapping[str, Any], Sequence[bytes]]:
         """Return a tile of the frame on the canvas, or the picture and the masks of any frame."""
         payload = request.payload
+        if request.type == "script":
+            message = "a clip has no script yet"
+            raise ProtocolError(message)
         if request.type == "tile":
             frame = self._frame
             key = frame.image.key if payload.get("key") == str(frame.frame_idx) else None

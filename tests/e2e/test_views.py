@@ -106,3 +106,19 @@ def brightness(shown: Scene) -> float:
     top, left = int(canvas["y"] - root["y"]), int(canvas["x"] - root["x"])
     around[top : top + int(canvas["height"]) + 1, left : left + int(canvas["width"]) + 1] = False
     return float(np.median(pixels[around]))
+
+
+def test_copied_python_makes_the_same_masks(open_notebook):
+    notebook = open_notebook(CELL)
+    notebook.run_cell(0)
+    shown = Scene(notebook)
+    shown.click(IN_SQUARE)
+    shown.run("w.select(None)")
+    shown.click(IN_DISC)
+    notebook.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    shown.view.root.get_by_test_id("sam3w-script").click()
+    shown.view.root.get_by_text("Copied: the Python that makes these masks").first.wait_for()
+    script = notebook.page.evaluate("() => navigator.clipboard.readText()")
+    assert "add_point" in script
+    notebook.kernel.run(f"exec({script!r})")
+    assert notebook.kernel.eval("bool((s.masks == w.masks).all()) and s.masks.shape == w.masks.shape")

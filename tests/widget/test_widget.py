@@ -426,3 +426,10 @@ def test_demo_opens_on_a_picture():
     widget = Sam3Widget.demo(height=300)
     assert widget.image.shape == (400, 600, 3)
     assert widget.height == 300
+
+
+def test_script_is_asked_for_by_the_view(view, widget):
+    view.command("add_point", x=20, y=30, positive=True, object_id=None)
+    content, _ = view.request("script", {})
+    assert content["type"] == "script"
+    assert content["payload"]["script"] == widget.script()
