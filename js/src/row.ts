@@ -43,6 +43,7 @@ export class Row {
   });
   #score = node("span", { class: "sam3w-score" });
   #area = node("span", { class: "sam3w-area" });
+  #truth = node("span", { class: "sam3w-truth", "data-testid": "sam3w-truth" });
   #error = node("p", { class: "sam3w-row-error", hidden: true });
   #note = node("p", { class: "sam3w-row-note", hidden: true });
   #visible = button("visible", "Hide");
@@ -73,7 +74,7 @@ export class Row {
           "div",
           { class: "sam3w-row-text" },
           this.#label,
-          node("div", { class: "sam3w-row-meta" }, this.#concept, this.#score, this.#area),
+          node("div", { class: "sam3w-row-meta" }, this.#concept, this.#score, this.#area, this.#truth),
         ),
         node("div", { class: "sam3w-row-tools" }, this.#visible, this.#locked, this.#remove),
       ),
@@ -102,6 +103,7 @@ export class Row {
     this.#showConcept(concept);
     setText(this.#score, instance.score === null ? "" : instance.score.toFixed(2));
     setText(this.#area, areaText(instance));
+    setText(this.#truth, truthText(instance));
     this.#toggle(this.#visible, instance.visible ? "eye" : "eyeOff", !instance.visible, `Hide ${name}`);
     this.#toggle(this.#locked, instance.locked ? "lock" : "unlock", instance.locked, `Lock ${name}`);
     setAttribute(this.#remove, "aria-label", `Delete ${name}`);
@@ -182,6 +184,12 @@ export class Row {
 
 function sameLook(a: Concept | null, b: Concept | null): boolean {
   return a?.color === b?.color && a?.text === b?.text && a?.nth === b?.nth;
+}
+
+function truthText({ iou, points, box, strokes }: Instance): string {
+  if (iou === undefined) return "";
+  const said = points.length + strokes.length + (box === null ? 0 : 1);
+  return `IoU ${iou.toFixed(2)} after ${said} prompt${said === 1 ? "" : "s"}`;
 }
 
 function areaText({ area, pending, error }: Instance): string {

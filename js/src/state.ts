@@ -59,6 +59,8 @@ interface InstanceFields {
   imported: boolean;
   /** The concept that found it. */
   concept_id: number | null;
+  /** With the true mask, where there is one. */
+  iou?: number;
   /** What is worth knowing about its answer. */
   note: string | null;
 }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sam3_widget.errors import InvalidPromptError, ProtocolError
+from sam3_widget.evaluation import overlap
+from sam3_widget.evaluation.pictures import pictures, same_size
 from sam3_widget.live import LiveDocument
 from sam3_widget.session import Session, Verbs, opened
 from sam3_widget.widget import imagery
@@ -15,6 +20,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
+    from sam3_widget.arrays import Arrays
+    from sam3_widget.core.runs import RunLengths
+    from sam3_widget.core.state import State
+    from sam3_widget.io import AnnotatedImage
     from sam3_widget.live import LivePicture
     from sam3_widget.models.base import Model
     from sam3_widget.widget.protocol import Request
@@ -41,6 +52,9 @@ class Sam3Widget(CanvasWidget, Verbs):
         Show outlines only.
     autosave : path, optional
         A file to save to after each change, and to go on from: see :class:`~sam3_widget.session.Session`.
+    truth : (H, W) or (N, H, W) bool array, Session or AnnotatedImage, optional
+        What the masks should be. The widget then shows the IoU of each object with the true mask that it is nearest to,
+        and how many prompts it took.
 
     Attributes
     ----------
@@ -66,6 +80,7 @@ class Sam3Widget(CanvasWidget, Verbs):
         opacity: float = 0.5,
         outline: bool = False,
         autosave: str | os.PathLike[str] | None = None,
+        truth: Arrays | AnnotatedImage | NDArray[np.bool_] | None = None,
     ) -> None:
         if isinstance(image, Verbs):
             if model != "auto" or classes or autosave is not None:
@@ -74,6 +89,7 @@ class Sam3Widget(CanvasWidget, Verbs):
             self._live = image._live  # noqa: SLF001 - two views of one session
         else:
             self._live = opened(image, model, classes, autosave)
+        self._truth = () if truth is None else _true_masks(truth, self._live.state)
         info, preview = imagery.preview(self._live.image.pixels, imagery.described(self._live.image))
         super().__init__(
             self._live.listen, _image=info, _preview=preview, height=height, opacity=opacity, outline=outline
@@ -102,11 +118,23 @@ class Sam3Widget(CanvasWidget, Verbs):
             super().close()
 
     @property
+    def ious(self) -> dict[int, float]:
+        """The IoU of each object, by ``object_id``, with the mask of ``truth`` that it is nearest to."""
+        return {i.object_id: self._iou(self._live.mask(i)) for i in self._live.state.instances} if self._truth else {}
+
+    def _iou(self, mask: RunLengths) -> float:
+        return max(overlap.iou(mask, true) for true in self._truth)
+
+    @property
     def _picture(self) -> LivePicture:
         return self._live
 
     def _view(self, rev: int) -> View:
-        return View.of(self._live, rev, imagery.described(self._live.image))
+        view = View.of(self._live, rev, imagery.described(self._live.image))
+        if not self._truth:
+            return view
+        told = {k: {**one, "iou": round(self._iou(view.masks[k]), 4)} for k, one in view.instances.items()}
+        return replace(view, instances=told)
 
     def _greet(self) -> None:
         """Answer a view that knows nothing yet; the first one hears that the session has gone on from a file."""
@@ -126,3 +154,17 @@ class Sam3Widget(CanvasWidget, Verbs):
             message = f"a picture has no {request.type}: only clips have"
             raise ProtocolError(message)
         return imagery.tile(self._live.image, request.payload)
+
+
+def _true_masks(truth: object, state: State) -> tuple[RunLengths, ...]:
+    """Return the masks of a truth, checked against the image."""
+    masks: Any = truth
+    if hasattr(masks, "__array__"):
+        masks = np.asarray(masks)
+        masks = masks[None] if masks.ndim == 2 else masks  # noqa: PLR2004 - one mask
+    found = pictures(masks, "truth")
+    if len(found) != 1 or not found[0].objects:
+        message = f"truth must be of this one image and hold a mask, got {len(found)} images"
+        raise InvalidPromptError(message)
+    same_size(found[0], state.height, state.width, "the image")
+    return tuple(one.mask for one in found[0].objects)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sam3_widget import Sam3Widget, Session
-from sam3_widget.errors import InvalidPromptError, ModelError, NotFoundError
+from sam3_widget.errors import InvalidPromptError, ModelError, NotFoundError, Sam3WidgetError
 from tests.toy import ToyModel
 from tests.widget.frontend import FrontEnd
 
@@ -433,3 +433,25 @@ def test_script_is_asked_for_by_the_view(view, widget):
     content, _ = view.request("script", {})
     assert content["type"] == "script"
     assert content["payload"]["script"] == widget.script()
+
+
+def test_truth_is_compared_with_every_mask():
+    truth = np.zeros((2, 60, 80), bool)
+    truth[0, 10:30, 10:30] = truth[1, 40:50, 50:70] = True
+    widget = Sam3Widget(IMAGE, model=ToyModel(), truth=truth)
+    view = FrontEnd(widget)
+    view.request("hello", {})
+    view.command("add_box", box=(10, 10, 30, 20), object_id=None)
+    view.command("add_box", box=(50, 40, 70, 50), object_id=None)
+    assert [i["iou"] for i in view.state["instances"]] == [0.5, 1.0]
+    assert widget.ious == {1: 0.5, 2: 1.0}
+    one = Sam3Widget(IMAGE, model=ToyModel(), truth=truth[1])
+    one.add_box((50, 40, 70, 50))
+    assert one.ious == {1: 1.0}
+    assert Sam3Widget(IMAGE, model=ToyModel()).ious == {}
+
+
+@pytest.mark.parametrize("truth", [np.zeros((5, 5), bool), np.zeros((0, 60, 80), bool), "mask.png"])
+def test_truth_of_another_image_is_refused(truth):
+    with pytest.raises(Sam3WidgetError, match="truth"):
+        Sam3Widget(IMAGE, model=ToyModel(), truth=truth)
