@@ -65,8 +65,9 @@ class Propagation:
         return (monotonic() - self._began) * (1 - self.fraction) / self.fraction if self.fraction > 0 else None
 
     def start(self) -> None:
-        """Begin, without waiting."""
+        """Begin, without waiting; who watches hears of it before this returns."""
         self._began = monotonic()
+        self._tell(0.0)
         self._thread.start()
 
     def cancel(self) -> None:
@@ -88,7 +89,6 @@ class Propagation:
 
     def _run(self) -> None:
         try:
-            self._tell(0.0)
             for number, walk in enumerate(self._walks):
                 self._walk(walk, number)
         except Exception as error:  # whatever a model raises is told to who waits

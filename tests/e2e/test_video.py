@@ -59,7 +59,6 @@ class VideoScene(Scene):
 
     def wait_idle(self) -> None:
         """Wait until nothing is propagated any more, and the page knows it."""
-        self.notebook.page.wait_for_timeout(50)
         self.view.wait_ready()
         assert self.eval("w._live.job is None or not w._live.job.running")
 

@@ -93,6 +93,9 @@ def test_propagation_arrives_frame_by_frame(view, widget):
     propagate(view, direction="forward", start=None, stop=None)
     assert {frame for _, frame in view.marks} == set(range(LENGTH))
     assert view.marks[1, 5] == [1, 0.8, 144, 0]
+    kinds = [(c["type"], c["id"] is None) for c, _ in view.sent]
+    answer = len(kinds) - 1 - kinds[::-1].index(("patch", False))
+    assert ("progress", True) in kinds[:answer]  # a view that waits for the answer knows by then that work is under way
     progress = [
         c["payload"] for c, _ in view.sent if c["type"] == "progress" and c["payload"]["phase"] == "propagating"
     ]
