@@ -5,6 +5,7 @@ import { drawLane, frameAt, xOf } from "./lanes";
 import type { Mark } from "./marks";
 import type { Player } from "./player";
 import { type Instance, nameOfInstance, type State, sharedLabels } from "./state";
+import { type ButtonSpec, toolButton } from "./toolbutton";
 
 const LANE = 28;
 const TICKS = [1, 2, 5];
@@ -14,14 +15,6 @@ const count = new Intl.NumberFormat("en");
 export interface TimelineHost {
   select(objectId: number): void;
   takeFocus(): void;
-}
-
-interface ButtonSpec {
-  name: string;
-  label: string;
-  key: string;
-  icon: IconName;
-  run(): void;
 }
 
 /** Seconds as a clock shows them. */
@@ -168,25 +161,7 @@ export class Timeline {
   }
 
   #make(spec: ButtonSpec): HTMLButtonElement {
-    const button = node(
-      "button",
-      {
-        type: "button",
-        class: "sam3w-button",
-        "aria-label": spec.label,
-        title: spec.key === "" ? spec.label : `${spec.label} (${spec.key})`,
-        "data-testid": `sam3w-${spec.name}`,
-      },
-      icon(spec.icon),
-    );
-    button.addEventListener(
-      "click",
-      (event) => {
-        spec.run();
-        if (event.detail > 0) this.#host.takeFocus();
-      },
-      { signal: this.#signal },
-    );
+    const button = toolButton(spec, () => this.#host.takeFocus(), this.#signal);
     this.#buttons.set(spec.name, button);
     return button;
   }

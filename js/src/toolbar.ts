@@ -4,6 +4,7 @@ import type { Mode } from "./concepteditor";
 import { type IconName, icon, node, setAttribute } from "./dom";
 import type { Editor } from "./editor";
 import type { State } from "./state";
+import { type ButtonSpec, toolButton } from "./toolbutton";
 
 export interface ToolbarHost {
   editor: Editor;
@@ -13,14 +14,6 @@ export interface ToolbarHost {
   copyScript: (() => void) | null;
   /** Gives the keyboard back to the canvas after a press of the mouse. */
   takeFocus(): void;
-}
-
-interface ButtonSpec {
-  name: string;
-  label: string;
-  key: string;
-  icon: IconName;
-  run(): void;
 }
 
 export class Toolbar {
@@ -90,25 +83,7 @@ export class Toolbar {
   }
 
   #button(spec: ButtonSpec, host: ToolbarHost, signal: AbortSignal): HTMLButtonElement {
-    const button = node(
-      "button",
-      {
-        type: "button",
-        class: "sam3w-button",
-        "aria-label": spec.label,
-        title: spec.key === "" ? spec.label : `${spec.label} (${spec.key})`,
-        "data-testid": `sam3w-${spec.name}`,
-      },
-      icon(spec.icon),
-    );
-    button.addEventListener(
-      "click",
-      (event) => {
-        spec.run();
-        if (event.detail > 0) host.takeFocus();
-      },
-      { signal },
-    );
+    const button = toolButton(spec, () => host.takeFocus(), signal);
     this.#buttons.set(spec.name, button);
     return button;
   }

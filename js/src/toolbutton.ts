@@ -1,0 +1,38 @@
+/** A button with a picture in a row of them. */
+
+import { type IconName, icon, node } from "./dom";
+
+export interface ButtonSpec {
+  /** Of the test id. */
+  name: string;
+  label: string;
+  /** The key that does the same, "" where there is none. */
+  key: string;
+  icon: IconName;
+  run(): void;
+}
+
+/** `release` gives the keyboard back to the canvas after a press of the mouse. */
+export function toolButton(spec: ButtonSpec, release: () => void, signal: AbortSignal): HTMLButtonElement {
+  const { name, label, key } = spec;
+  const button = node(
+    "button",
+    {
+      type: "button",
+      class: "sam3w-button",
+      "aria-label": label,
+      title: key === "" ? label : `${label} (${key})`,
+      "data-testid": `sam3w-${name}`,
+    },
+    icon(spec.icon),
+  );
+  button.addEventListener(
+    "click",
+    (event) => {
+      spec.run();
+      if (event.detail > 0) release();
+    },
+    { signal },
+  );
+  return button;
+}
