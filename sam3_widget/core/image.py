@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,8 @@ EXPECTED = (
     "or a torch tensor (H, W), (3, H, W) or (4, H, W)"
 )
 MAX_PIXELS = 2**30
+SUFFIXES = frozenset({".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""What the name of an image file in a folder ends with, in small letters."""
 _CHANNELS = (1, 3, 4)
 _WHITE = 255
 
@@ -105,6 +108,18 @@ class Image:
             return cls(from_array(np.asarray(source)))
         message = f"cannot read an image from {type(source).__name__}; {EXPECTED}"
         raise InvalidImageError(message)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files of a folder in the natural order of their names, without hidden ones."""
+    files = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
+    return sorted(files, key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[str | int], str]:
+    """Return what names are sorted by: text without its case, and digits as numbers."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [int(part) if idx % 2 else part for idx, part in enumerate(parts)], path.name
 
 
 def _from_file(file: Any, name: str) -> NDArray[np.uint8]:  # noqa: ANN401 - whatever PIL opens

@@ -46,6 +46,8 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str], asked: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.finished: dict[str, bool] = {}
+        self._newest: dict[str, int] = {}
+        self._count = 0
         self._lock = FileLock(self.path)
         if not self._lock.acquire():
             message = f"{self.path} is in use by {self._lock.holder()}: wait for it, or give another name"
@@ -71,19 +73,14 @@ class Journal:
         """Write what became of some images; when this returns it is on the disk."""
         self._write("".join(json.dumps(record) + "\n" for record in records))
         for record in records:
-            self.finished[record["file"]] = "error" not in record
+            self._note(record)
 
     def records(self) -> Iterator[Record]:
         """Read the newest line of every image, in the order of the file, one at a time."""
-        newest: dict[str, int] = {}
+        newest = set(self._newest.values())
         for number, line in enumerate(self._lines()):
-            if number:
-                newest[json.loads(line)["file"]] = number
-        for number, line in enumerate(self._lines()):
-            if number:
-                record: Record = json.loads(line)
-                if newest[record["file"]] == number:
-                    yield record
+            if number in newest:
+                yield json.loads(line)
 
     def _resume(self, asked: Mapping[str, Any]) -> None:
         head = {"version": VERSION, "asked": asked}
@@ -94,7 +91,7 @@ class Journal:
             try:
                 told = json.loads(line)
                 if number:
-                    self.finished[told["file"]] = "error" not in told
+                    self._note(told)
             except (ValueError, TypeError, KeyError) as error:
                 message = f"{self.path} is not the journal of a run: line {number + 1} says {line[:80]!r}"
                 raise FormatError(message) from error
@@ -108,6 +105,12 @@ class Journal:
         self._file.truncate(whole)
         if whole == 0:
             self._write(json.dumps(head) + "\n")
+
+    def _note(self, record: Record) -> None:
+        """Remember what the next line says."""
+        file = record["file"]
+        self._count += 1
+        self.finished[file], self._newest[file] = "error" not in record, self._count
 
     def _close(self) -> None:
         self._file.close()

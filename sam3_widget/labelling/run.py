@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sam3_widget.core import prompts as checks
+from sam3_widget.core.image import image_files
 from sam3_widget.errors import InvalidPromptError
 from sam3_widget.io.annotations import UNLABELLED
 from sam3_widget.labelling.journal import Journal
@@ -83,7 +84,7 @@ def label_images(
     Parameters
     ----------
     images : iterable of path, or path
-        Image files; of a folder those in it, in the order of their names.
+        Image files; of a folder those in it, in the natural order of their names.
     out : path
         Of the COCO file, written when all images are done: run lengths, with a score for each object.
     text : str or list of str
@@ -152,9 +153,6 @@ def _asked(
     return Asked(words, prompts, score_threshold, mask_threshold, batch_size)
 
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-
-
 def _files(images: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]) -> list[str]:
     """Return the paths of the images, each once."""
     if isinstance(images, (str, os.PathLike)):
@@ -162,7 +160,7 @@ def _files(images: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]) ->
         if not folder.is_dir():
             message = f"images must be a folder or a list of paths, got {str(images)!r}"
             raise InvalidPromptError(message)
-        images = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
+        images = image_files(folder)
     files = list(dict.fromkeys(os.fspath(file) for file in images))
     if not files:
         message = "there are no images to label"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageOps
 
-from sam3_widget.core.image import Image, from_array
+from sam3_widget.core.image import SUFFIXES, Image, from_array, image_files
 from sam3_widget.errors import InvalidVideoError
 from sam3_widget.video.frames import EXPECTED, Frames
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""What the name of an image file in a folder ends with, in small letters."""
 _CHANNELS = (1, 3, 4)
 _RGBA = 4
 _PLANE = 2
@@ -63,11 +60,11 @@ class Stills(Frames):
     @classmethod
     def from_folder(cls, path: Path, cache_bytes: int) -> Stills:
         """Read the image files of a folder, by the natural order of their names."""
-        files = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
+        files = image_files(path)
         if not files:
             message = f"the folder {str(path)!r} holds no image files ({', '.join(sorted(SUFFIXES))}); {EXPECTED}"
             raise InvalidVideoError(message)
-        return cls.from_images(sorted(files, key=_natural), cache_bytes, path.resolve().name)
+        return cls.from_images(files, cache_bytes, path.resolve().name)
 
     @classmethod
     def from_images(cls, images: Sequence[Any], cache_bytes: int, name: str = "") -> Stills:
@@ -220,12 +217,6 @@ def _split(planes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     planes = planes[..., None] if planes.ndim == _PLANE else planes
     colours = planes.shape[-1] - (planes.shape[-1] == _RGBA)
     return planes[..., :colours], planes[..., colours:]
-
-
-def _natural(path: Path) -> tuple[list[str | int], str]:
-    """Return what names are sorted by: text without its case, and digits as numbers."""
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [int(part) if idx % 2 else part for idx, part in enumerate(parts)], path.name
 
 
 def _called(image: object, idx: int) -> str:

@@ -153,7 +153,7 @@ class Sam3Widget(CanvasWidget, Verbs):
         if request.type != "tile":
             message = f"a picture has no {request.type}: only clips have"
             raise ProtocolError(message)
-        return imagery.tile(self._live.image, request.payload)
+        return imagery.tile(self._live.image, self._live.image.key, request.payload)
 
 
 def _true_masks(truth: object, state: State) -> tuple[RunLengths, ...]:

@@ -75,13 +75,15 @@ def levels(width: int, height: int, side: int = PREVIEW_SIDE) -> int:
 
 
 def tile(
-    image: Image, request: Mapping[str, Any], side: int = PREVIEW_SIDE
+    image: Image, key: str, request: Mapping[str, Any], side: int = PREVIEW_SIDE
 ) -> tuple[dict[str, Any], tuple[bytes, ...]]:
     """Return one tile of one level of an image, as a payload with its buffer.
 
     Parameters
     ----------
     image : Image
+    key : str
+        What the front end knows it by.
     request : mapping
         ``key`` of the image, ``level`` (scale ``1 / 2**level``), and ``x``, ``y`` of the tile in tiles.
     side : int
@@ -93,7 +95,7 @@ def tile(
         The image is another one by now, or there is no such tile.
     """
     level, x, y = (integer(request.get(name), name) for name in ("level", "x", "y"))
-    there = 0 <= level < levels(image.width, image.height, side) and request.get("key") == image.key
+    there = 0 <= level < levels(image.width, image.height, side) and request.get("key") == key
     extent = TILE_SIZE << level if there else 0
     left, top = x * extent, y * extent
     if not (there and 0 <= left < image.width and 0 <= top < image.height):
@@ -102,7 +104,7 @@ def tile(
     part = image.pixels[top : top + extent, left : left + extent]
     width, height = -(-part.shape[1] >> level), -(-part.shape[0] >> level)
     encoded = encode(_resize(part, width, height))
-    told = {"key": image.key, "level": level, "x": x, "y": y, "mime": encoded.mime}
+    told = {"key": key, "level": level, "x": x, "y": y, "mime": encoded.mime}
     return told, (encoded.data,)
 
 

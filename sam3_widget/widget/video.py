@@ -163,7 +163,8 @@ class Sam3VideoWidget(CanvasWidget, VideoVerbs):
     def _concepts(self, shown: int) -> list[dict[str, Any]]:
         """Describe the concepts of all frames in order of creation; of another frame without examples to grasp."""
         told = []
-        for frame_idx in self._live.state.sheets:
+        asked = [frame_idx for frame_idx, sheet in self._live.state.sheets.items() if sheet.concepts]
+        for frame_idx in asked:
             state = self._live.state.at(frame_idx)
             for concept in state.concepts:
                 here = {} if frame_idx == shown else {"exemplars": [], "frame_idx": frame_idx}
@@ -214,10 +215,7 @@ class Sam3VideoWidget(CanvasWidget, VideoVerbs):
             message = "a clip has no script yet"
             raise ProtocolError(message)
         if request.type == "tile":
-            frame = self._frame
-            key = frame.image.key if payload.get("key") == str(frame.frame_idx) else None
-            about, tiles = imagery.tile(frame.image, {**payload, "key": key}, FRAME_SIDE)
-            return {**about, "key": str(frame.frame_idx)}, tiles
+            return imagery.tile(self._frame.image, str(self._frame.frame_idx), payload, FRAME_SIDE)
         frame_idx = frame_of(self._live.document.length, payload.get("frame_idx"))
         frame = self._live.frame(frame_idx)
         with frame.lock:

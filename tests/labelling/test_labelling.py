@@ -94,12 +94,22 @@ def test_image_that_fails_takes_no_other_with_it_and_is_tried_again(folder, tmp_
     assert (again.images, again.resumed, again.failed) == (COUNT, COUNT - 1, {})
 
 
-def test_model_that_fails_is_told_of_by_image(folder, tmp_path):
+def test_model_that_fails_on_a_batch_is_asked_image_by_image(folder, tmp_path):
     model = ToyModel()
     model.fails = RuntimeError("out of memory")
     prompts = lambda path: [Job(path, points=[(15, 15)])]  # noqa: E731 - a line of a test
     result = label_images(folder, tmp_path / "out.json", prompts=prompts, model=model, batch_size=3)
-    assert result.images + len(result.failed) == COUNT
+    assert (result.images, result.failed) == (COUNT, {})
+
+
+def test_model_that_fails_is_told_of_by_image(folder, tmp_path):
+    class Failing(ToyModel):
+        def refine(self, *_):
+            raise RuntimeError("out of memory")
+
+    prompts = lambda path: [Job(path, points=[(15, 15)])]  # noqa: E731 - a line of a test
+    result = label_images(folder, tmp_path / "out.json", prompts=prompts, model=Failing(), batch_size=3)
+    assert (result.images, len(result.failed)) == (0, COUNT)
     assert all("out of memory" in why for why in result.failed.values())
 
 
