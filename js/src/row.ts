@@ -43,7 +43,7 @@ export class Row {
   });
   #score = node("span", { class: "sam3w-score" });
   #area = node("span", { class: "sam3w-area" });
-  #truth = node("span", { class: "sam3w-truth", "data-testid": "sam3w-truth" });
+  #truth = node("div", { class: "sam3w-row-meta sam3w-truth", "data-testid": "sam3w-truth" });
   #error = node("p", { class: "sam3w-row-error", hidden: true });
   #note = node("p", { class: "sam3w-row-note", hidden: true });
   #visible = button("visible", "Hide");
@@ -74,7 +74,8 @@ export class Row {
           "div",
           { class: "sam3w-row-text" },
           this.#label,
-          node("div", { class: "sam3w-row-meta" }, this.#concept, this.#score, this.#area, this.#truth),
+          node("div", { class: "sam3w-row-meta" }, this.#concept, this.#score, this.#area),
+          this.#truth,
         ),
         node("div", { class: "sam3w-row-tools" }, this.#visible, this.#locked, this.#remove),
       ),
