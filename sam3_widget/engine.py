@@ -86,7 +86,7 @@ class Engine:
 
     Attributes
     ----------
-    exclusive : threading.Lock
+    exclusive : threading.RLock
         Held while the model runs; whoever runs it on another thread takes it too.
     """
 
@@ -96,7 +96,7 @@ class Engine:
         self._embeddings: OrderedDict[str, Embedding] = OrderedDict()
         self._desks: OrderedDict[Client, _Desk] = OrderedDict()
         self._lock = threading.Lock()
-        self.exclusive = threading.Lock()
+        self.exclusive = threading.RLock()
         self._thread: threading.Thread | None = None
         self._closing = False
         _running.add(self)
@@ -182,22 +182,38 @@ class Engine:
                     left = {c: d.wanted for c, d in self._desks.items() if d.wanted}
                     self._desks.clear()
                     break
-            try:
-                self._serve(client)
-            except Exception as error:  # whatever a model raises must not end the worker
-                log.exception("%s failed", self.model.name)
-                self._fail(client, None, error)
+            self._serve_safely(client)
         for client, wanted in left.items():
             client.failed(wanted, self._unloaded())
 
     def _next_client(self) -> Client | None:
-        """Return the client that was served longest ago of those that wait; forget those that do not."""
+        """Return the client that was served longest ago of those that wait; forget those that do not.
+
+        Whoever has asked something goes before those whose image is only to be ready when they do.
+        """
         for client, desk in list(self._desks.items()):
-            if desk.wanted or desk.prepare:
-                self._desks.move_to_end(client)
-                return client
-            del self._desks[client]
-        return None
+            if not (desk.wanted or desk.prepare):
+                del self._desks[client]
+        asking = (client for client, desk in self._desks.items() if desk.wanted)
+        found = next(asking, next(iter(self._desks), None))
+        if found is not None:
+            self._desks.move_to_end(found)
+        return found
+
+    def _give_way(self, client: Client) -> None:
+        """Between two steps of an encoding that nobody waits for, answer others whose image is encoded."""
+        with self._lock:
+            asking = [c for c, desk in self._desks.items() if desk.wanted and c is not client]
+        for other in asking:
+            if other.image.key in self._embeddings:
+                self._serve_safely(other)
+
+    def _serve_safely(self, client: Client) -> None:
+        try:
+            self._serve(client)
+        except Exception as error:  # whatever a model raises must not end the worker
+            log.exception("%s failed", self.model.name)
+            self._fail(client, None, error)
 
     def _serve(self, client: Client) -> None:
         """Answer a client's clicks, else one of its concepts, or encode its image."""
@@ -319,6 +335,8 @@ class Engine:
                 message = "cancelled while encoding"
                 raise CancelledError(message)
             client.progressed("encoding", fraction)
+            if not desk.wanted:
+                self._give_way(client)
 
         try:
             progress(0.0)

@@ -58,7 +58,7 @@ class VideoWarning(UserWarning):
 
 
 class LockedError(Sam3WidgetError):
-    """The instance is locked, so nothing may change its mask."""
+    """An instance is locked, so nothing may change its mask; or a file is, which somebody else writes."""
 
     code = "locked"
 

@@ -50,7 +50,14 @@ class Verbs(Arrays):
         assert concept_id is not None  # noqa: S101 - the command made it the active one
         return self.concept(concept_id)
 
-    def add_point(self, x: float, y: float, positive: bool = True, object_id: int | None = None) -> Instance:  # noqa: FBT001, FBT002
+    def add_point(
+        self,
+        x: float,
+        y: float,
+        positive: bool = True,  # noqa: FBT001, FBT002
+        object_id: int | None = None,
+        label: str = "",
+    ) -> Instance:
         """Click: include (positive) or exclude what is at ``(x, y)``.
 
         Parameters
@@ -60,13 +67,15 @@ class Verbs(Arrays):
         positive : bool
         object_id : int, optional
             The instance to refine; None starts a new one.
+        label : str
+            Class of the instance where this starts one; one that is there keeps its own.
 
         Returns
         -------
         Instance
             The instance with its new mask.
         """
-        instance = self._run_for("add_point", x=x, y=y, positive=positive, object_id=object_id)
+        instance = self._run_for("add_point", x=x, y=y, positive=positive, object_id=object_id, label=label)
         if instance.note:
             warnings.warn(instance.note, PromptWarning, stacklevel=2)
         return instance
@@ -88,12 +97,13 @@ class Verbs(Arrays):
         box: Sequence[float] | NDArray[Any],
         object_id: int | None = None,
         positive: bool = True,  # noqa: FBT001, FBT002
+        label: str = "",
     ) -> Instance:
         """Draw a box around an object; without ``object_id`` it starts an instance, a second box replaces the first.
 
         A box of one object can only include: ``positive=False`` raises an error that names the exemplar as the way.
         """
-        return self._run_for("add_box", box=box, object_id=object_id, positive=positive)
+        return self._run_for("add_box", box=box, object_id=object_id, positive=positive, label=label)
 
     def remove_box(self, object_id: int) -> None:
         """Remove the box of an instance and its effect."""
@@ -105,17 +115,20 @@ class Verbs(Arrays):
         radius: float,
         positive: bool = True,  # noqa: FBT001, FBT002
         object_id: int | None = None,
+        label: str = "",
     ) -> Instance:
         """Paint (positive) or erase what lies within ``radius`` pixels of a path of ``(x, y)``; no model is asked."""
-        return self._run_for("add_stroke", path=path, radius=radius, positive=positive, object_id=object_id)
+        return self._run_for(
+            "add_stroke", path=path, radius=radius, positive=positive, object_id=object_id, label=label
+        )
 
     def remove_stroke(self, stroke: Stroke | int) -> None:
         """Remove a brush or eraser stroke and its effect."""
         self._run("remove_stroke", stroke_id=_id(stroke, "stroke_id"))
 
-    def set_mask(self, mask: ArrayLike | RunLengths, object_id: int | None = None) -> Instance:
+    def set_mask(self, mask: ArrayLike | RunLengths, object_id: int | None = None, label: str = "") -> Instance:
         """Import an ``(H, W)`` mask and go on refining it; the earlier prompts of that instance are forgotten."""
-        return self._run_for("set_mask", mask=mask, object_id=object_id)
+        return self._run_for("set_mask", mask=mask, object_id=object_id, label=label)
 
     def set_points(self, points: Iterable[Any]) -> None:
         """Replace all clicks by rows ``(x, y)``, ``(x, y, positive)`` or ``(x, y, positive, object_id)``, or Points.

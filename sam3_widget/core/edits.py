@@ -20,11 +20,18 @@ _MAX_LABEL = 200
 _MAX_RADIUS = 16_000  # OpenCV draws no thicker line
 
 
-def add_point(state: State, x: float, y: float, positive: object = True, object_id: object = None) -> State:  # noqa: FBT002
-    """Add a click to an instance, or start one."""
+def add_point(
+    state: State,
+    x: float,
+    y: float,
+    positive: object = True,  # noqa: FBT002 - a keyword argument of the verb
+    object_id: object = None,
+    label: object = "",
+) -> State:
+    """Add a click to an instance, or start one, of this class."""
     px, py = prompts.position(x, y, state.width, state.height)
     include = prompts.flag(positive, "positive")
-    state, instance = _target(state, object_id, starts=include, what="negative point")
+    state, instance = _target(state, object_id, label, starts=include, what="negative point")
     point = Point(px, py, include, instance.object_id, state.next_prompt_id)
     return _ask(_numbered(state), replace(instance, points=(*instance.points, point)))
 
@@ -45,15 +52,21 @@ def remove_point(state: State, point_id: object) -> State:
     return _change_point(state, point_id, lambda _: None)
 
 
-def add_box(state: State, box: Corners, object_id: object = None, positive: object = True) -> State:  # noqa: FBT002
-    """Draw the box of an instance, in place of the one it has, or start an instance with it."""
+def add_box(
+    state: State,
+    box: Corners,
+    object_id: object = None,
+    positive: object = True,  # noqa: FBT002 - a keyword argument of the verb
+    label: object = "",
+) -> State:
+    """Draw the box of an instance, in place of the one it has, or start an instance, of this class, with it."""
     if not prompts.flag(positive, "positive"):
         message = (
             "a box of one object can only include: to exclude things like what is in it, give the box to a concept, "
             "add_exemplar(box, positive=False); to take a part away from one object, use negative points"
         )
         raise UnsupportedError(message)
-    state, instance = _target(state, object_id, starts=True)
+    state, instance = _target(state, object_id, label, starts=True)
     had = instance.box is not None
     boxed = replace(instance, box=Box(*box, object_id=instance.object_id))
     return _ask(state, boxed, afresh=had)
@@ -74,15 +87,16 @@ def add_stroke(
     radius: float,
     positive: object = True,  # noqa: FBT002 - a keyword argument of the verb
     object_id: object = None,
+    label: object = "",
 ) -> State:
-    """Paint (positive) or erase exactly what lies under a stroke."""
+    """Paint (positive) or erase exactly what lies under a stroke; one that starts an instance gives it this class."""
     size = prompts.number(radius, "radius")
     largest = min(max(state.width, state.height), _MAX_RADIUS)
     if not 0 < size <= largest:
         message = f"radius must be more than 0 and at most {largest} pixels, got {size:g}"
         raise InvalidPromptError(message)
     include = prompts.flag(positive, "positive")
-    state, instance = _target(state, object_id, starts=include, what="eraser stroke")
+    state, instance = _target(state, object_id, label, starts=include, what="eraser stroke")
     stroke = Stroke(path, size, include, instance.object_id, state.next_prompt_id)
     return _numbered(state).put(replace(instance, strokes=(*instance.strokes, stroke)))
 
@@ -95,9 +109,9 @@ def remove_stroke(state: State, stroke_id: object) -> State:
     return _ask(state, replace(instance, strokes=rest), afresh=True)
 
 
-def set_mask(state: State, mask: RunLengths, object_id: object = None) -> State:
-    """Start an instance from a mask, or start it over: its earlier prompts are forgotten."""
-    state, instance = _target(state, object_id, starts=True)
+def set_mask(state: State, mask: RunLengths, object_id: object = None, label: object = "") -> State:
+    """Start an instance, of this class, from a mask, or start it over: its earlier prompts are forgotten."""
+    state, instance = _target(state, object_id, label, starts=True)
     start = replace(instance, points=(), box=None, strokes=(), imported=mask, found=None, answer=None, candidate=0)
     return state.put(start)
 
@@ -116,10 +130,7 @@ def choose_candidate(state: State, object_id: object, index: object) -> State:
 def set_label(state: State, object_id: object, label: object) -> State:
     """Name the class of an instance; "" takes the name away."""
     instance = state.instance(prompts.integer(object_id, "object_id"))
-    if not isinstance(label, str) or len(label) > _MAX_LABEL or not label.isprintable():
-        message = f"label must be one line of text, of at most {_MAX_LABEL} characters, got {label!r:.200}"
-        raise InvalidPromptError(message)
-    name = label.strip()
+    name = _name(label)
     return state.named(name).put(replace(instance, label=name, labelled=bool(name)))
 
 
@@ -237,6 +248,14 @@ def _pixels(state: State, area: object, name: str) -> int:
     return number
 
 
+def _name(label: object) -> str:
+    """Return a class name without the space around it."""
+    if not isinstance(label, str) or len(label) > _MAX_LABEL or not label.isprintable():
+        message = f"label must be one line of text, of at most {_MAX_LABEL} characters, got {label!r:.200}"
+        raise InvalidPromptError(message)
+    return label.strip()
+
+
 def _unlocked(instance: InstanceState) -> InstanceState:
     if instance.locked:
         message = f"object {instance.object_id} is locked: unlock it to change it"
@@ -256,13 +275,19 @@ def _found(state: State, object_id: int) -> tuple[State, InstanceState]:
     return state, found
 
 
-def _target(state: State, object_id: object, *, starts: bool, what: str = "") -> tuple[State, InstanceState]:
-    """Return the instance to change, selected; a new one where the id is None and the prompt can start one."""
+def _target(
+    state: State, object_id: object, label: object, *, starts: bool, what: str = ""
+) -> tuple[State, InstanceState]:
+    """Return the instance to change, selected; a new one, labelled, where the id is None and the prompt can start one.
+
+    One that is there keeps its label.
+    """
+    name = _name(label)
     if object_id is not None:
         instance = _editable(state, object_id)
     elif starts:
-        instance = InstanceState(state.next_object_id)
-        state = replace(state, next_object_id=state.next_object_id + 1).put(instance)
+        instance = InstanceState(state.next_object_id, label=name, labelled=bool(name))
+        state = replace(state, next_object_id=state.next_object_id + 1).named(name).put(instance)
     else:
         message = f"a {what} needs an object to take away from: select one, or give object_id"
         raise InvalidPromptError(message)

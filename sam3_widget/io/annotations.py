@@ -156,13 +156,7 @@ class AnnotatedImage:
             if len(found.label) > _MAX_LABEL or not found.label.isprintable():
                 message = f"{self.tell(found)}: a label must be one line of at most {_MAX_LABEL} characters"
                 raise FormatError(message)
-        ids = []
-        for found in self.objects:
-            added = session.set_mask(found.mask).object_id
-            if found.label.strip():
-                session.set_label(added, found.label)
-            ids.append(added)
-        return tuple(ids)
+        return tuple(session.set_mask(found.mask, label=found.label).object_id for found in self.objects)
 
 
 Annotated: TypeAlias = (

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from sam3_widget.errors import FormatError
+from sam3_widget.errors import FormatError, LockedError
 from sam3_widget.saving.locks import FileLock
 
 if TYPE_CHECKING:
@@ -40,23 +40,25 @@ class Journal:
     Raises
     ------
     FormatError
-        The file is no journal, another process has it open, or something else was asked.
+        The file is no journal, or something else was asked.
+    LockedError
+        It is open already, here or in another process.
     """
 
     def __init__(self, path: str | os.PathLike[str], asked: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.finished: dict[str, bool] = {}
         self._newest: dict[str, int] = {}
-        self._count = 0
+        self._size = 0
         self._lock = FileLock(self.path)
         if not self._lock.acquire():
             message = f"{self.path} is in use by {self._lock.holder()}: wait for it, or give another name"
-            raise FormatError(message)
+            raise LockedError(message)
         self._file = self.path.open("a+b")
         try:
             self._resume(json.loads(json.dumps(asked)))
         except BaseException:
-            self._close()
+            self.close()
             raise
 
     def __enter__(self) -> Self:
@@ -67,60 +69,77 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file, so that others may open it."""
-        self._close()
+        self.close()
 
     def add(self, records: Sequence[Record]) -> None:
         """Write what became of some images; when this returns it is on the disk."""
-        self._write("".join(json.dumps(record) + "\n" for record in records))
-        for record in records:
-            self._note(record)
+        lines = [json.dumps(record).encode() + b"\n" for record in records]
+        self._write(b"".join(lines))
+        for record, line in zip(records, lines, strict=True):
+            self._note(record, line)
 
     def records(self) -> Iterator[Record]:
         """Read the newest line of every image, in the order of the file, one at a time."""
         newest = set(self._newest.values())
-        for number, line in enumerate(self._lines()):
-            if number in newest:
-                yield json.loads(line)
+        with self.path.open("rb") as file:
+            at = 0
+            for line in file:
+                if at in newest:
+                    yield json.loads(line)
+                at += len(line)
 
-    def _resume(self, asked: Mapping[str, Any]) -> None:
-        head = {"version": VERSION, "asked": asked}
-        whole = 0
-        for number, line in enumerate(self._lines()):
-            if not line.endswith(b"\n"):
-                break  # cut off by a kill
-            try:
-                told = json.loads(line)
-                if number:
-                    self._note(told)
-            except (ValueError, TypeError, KeyError) as error:
-                message = f"{self.path} is not the journal of a run: line {number + 1} says {line[:80]!r}"
-                raise FormatError(message) from error
-            if number == 0 and told != head:
-                message = (
-                    f"{self.path} is of another run, with {told}; this one has {head}: ask the same to go on with it, "
-                    "give another name, or delete the file to begin anew"
-                )
-                raise FormatError(message)
-            whole += len(line)
-        self._file.truncate(whole)
-        if whole == 0:
-            self._write(json.dumps(head) + "\n")
+    def record(self, file: str) -> Record | None:
+        """Read the newest line of an image; None where there is none."""
+        if file not in self._newest:
+            return None
+        with self.path.open("rb") as lines:
+            lines.seek(self._newest[file])
+            found: Record = json.loads(lines.readline())
+            return found
 
-    def _note(self, record: Record) -> None:
-        """Remember what the next line says."""
-        file = record["file"]
-        self._count += 1
-        self.finished[file], self._newest[file] = "error" not in record, self._count
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file, so that others may open it."""
         self._file.close()
         self._lock.release()
 
-    def _lines(self) -> Iterator[bytes]:
+    def _resume(self, asked: Mapping[str, Any]) -> None:
+        head = {"version": VERSION, "asked": asked}
         with self.path.open("rb") as file:
-            yield from file
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break  # cut off by a kill
+                self._read(number, line, head)
+        self._file.truncate(self._size)
+        if self._size == 0:
+            line = json.dumps(head).encode() + b"\n"
+            self._write(line)
+            self._size = len(line)
 
-    def _write(self, text: str) -> None:
-        self._file.write(text.encode())
+    def _read(self, number: int, line: bytes, head: Mapping[str, Any]) -> None:
+        """Take a line that is there already; the first is the head."""
+        try:
+            told = json.loads(line)
+            if number > 1:
+                self._note(told, line)
+                return
+        except (ValueError, TypeError, KeyError) as error:
+            message = f"{self.path} is not the journal of a run: line {number} says {line[:80]!r}"
+            raise FormatError(message) from error
+        if told != head:
+            message = (
+                f"{self.path} is of another run, with {told}; this one has {head}: ask the same to go on with it, "
+                "give another name, or delete the file to begin anew"
+            )
+            raise FormatError(message)
+        self._size = len(line)
+
+    def _note(self, record: Record, line: bytes) -> None:
+        """Remember what the next line says."""
+        file = record["file"]
+        self.finished[file], self._newest[file] = "error" not in record, self._size
+        self._size += len(line)
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from sam3_widget.batch import segment_batch
 from sam3_widget.core.image import Image
 from sam3_widget.errors import InvalidPromptError, Sam3WidgetError
+from sam3_widget.io.annotations import AnnotatedImage, AnnotatedObject
 from sam3_widget.io.coco import to_xywh
-from sam3_widget.io.rle import to_coco_rle
+from sam3_widget.io.rle import from_coco_rle, to_coco_rle
 from sam3_widget.jobs import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from sam3_widget.batch import Segmentation
+    from sam3_widget.core.runs import RunLengths
     from sam3_widget.labelling.journal import Record
     from sam3_widget.models.base import Model
 
@@ -84,12 +86,25 @@ def _record(path: str, answers: Sequence[Segmentation]) -> Record:
     for found in answers:
         size = (found.semantic.height, found.semantic.width)
         for mask, score, label in zip(found.runs, found.scores.tolist(), found.labels, strict=True):
-            if not mask.area:
-                continue
-            shape = {"segmentation": to_coco_rle(mask), "area": mask.area, "bbox": to_xywh(mask)}
-            told = {"label": label, **shape, "iscrowd": 0, "object_id": len(objects) + 1}
-            objects.append(told if math.isnan(score) else {**told, "score": round(score, 4)})
+            if mask.area:
+                objects.append(told_of_object(len(objects) + 1, label, mask, score))
     if size is None:  # nothing was asked of it: it is in the file all the same
         image = Image.read(path)
         size = (image.height, image.width)
     return {"file": path, "height": size[0], "width": size[1], "objects": objects}
+
+
+def told_of_object(object_id: int, label: str, mask: RunLengths, score: float) -> dict[str, Any]:
+    """Return an object as a record has it: what COCO says of one, but for numbers and with its label in words."""
+    shape = {"segmentation": to_coco_rle(mask), "area": mask.area, "bbox": to_xywh(mask)}
+    told = {"label": label, **shape, "iscrowd": 0, "object_id": object_id}
+    return told if math.isnan(score) else {**told, "score": round(score, 4)}
+
+
+def annotated(record: Record, file_name: str) -> AnnotatedImage:
+    """Return what a record says of an image."""
+    objects = tuple(
+        AnnotatedObject(o["object_id"], o["label"], from_coco_rle(o["segmentation"]), o.get("score", math.nan))
+        for o in record["objects"]
+    )
+    return AnnotatedImage(file_name, record["height"], record["width"], objects)

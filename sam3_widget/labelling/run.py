@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass, field
@@ -12,16 +11,14 @@ from typing import TYPE_CHECKING, Literal
 from sam3_widget.core import prompts as checks
 from sam3_widget.core.image import image_files
 from sam3_widget.errors import InvalidPromptError
-from sam3_widget.io.annotations import UNLABELLED
 from sam3_widget.labelling.journal import Journal
+from sam3_widget.labelling.output import write_output
 from sam3_widget.labelling.records import Asked, labelled
 from sam3_widget.live import loaded
 from sam3_widget.models.base import no_progress
-from sam3_widget.saving.files import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import Any, BinaryIO
 
     from sam3_widget.labelling.journal import Record
     from sam3_widget.labelling.records import Prompts
@@ -115,7 +112,9 @@ def label_images(
     InvalidPromptError
         Nothing is asked for, or it is malformed.
     FormatError
-        The journal beside ``out`` is of a run that asked for something else, or another process is at it.
+        The journal beside ``out`` is of a run that asked for something else.
+    LockedError
+        Another run is at it.
     """
     asked = _asked(text, prompts, score_threshold, mask_threshold, batch_size)
     files = _files(images)
@@ -132,7 +131,8 @@ def label_images(
             journal.add(records)
             done += len(records)
             progress((resumed + done) / len(files))
-        result = _write(target, journal, asked.text, set(files))
+        wanted = set(files)
+        result = write_output(target, lambda: _labelled(journal, wanted), asked.text)
     return Labelled(target, *result, resumed=resumed, failed=_failed(journal, files), seconds=time.monotonic() - began)
 
 
@@ -196,44 +196,5 @@ def _failed(journal: Journal, files: Iterable[str]) -> dict[str, str]:
     return {r["file"]: r["error"] for r in journal.records() if r["file"] in wanted} if wanted else {}
 
 
-def _write(target: Path, journal: Journal, words: Sequence[str], wanted: set[str]) -> tuple[int, int]:
-    """Write the COCO file from the journal, one image at a time; return how many images and objects it has."""
-    names = dict.fromkeys(words)
-    images = objects = 0
-    with writing(target) as file:
-        file.write(b'{"info": {"description": "masks of sam3_widget"}, "licenses": [], "images": [')
-        for record in _of(journal, wanted):
-            images += 1
-            told = {"id": images, "file_name": _name(record["file"], target)}
-            _put(file, {**told, "width": record["width"], "height": record["height"]}, first=images == 1)
-            names |= dict.fromkeys(found["label"] or UNLABELLED for found in record["objects"])
-        numbers = {name: k for k, name in enumerate(names, 1)}
-        file.write(b'], "annotations": [')
-        for image_id, record in enumerate(_of(journal, wanted), 1):
-            for found in record["objects"]:
-                objects += 1
-                rest = {key: value for key, value in found.items() if key != "label"}
-                category = numbers[found["label"] or UNLABELLED]
-                _put(
-                    file,
-                    {"id": objects, "image_id": image_id, "category_id": category, **rest},
-                    first=objects == 1,
-                )
-        told_names = [{"id": k, "name": name, "supercategory": ""} for name, k in numbers.items()]
-        file.write(f'], "categories": {json.dumps(told_names)}}}'.encode())
-    return images, objects
-
-
-def _of(journal: Journal, wanted: set[str]) -> Iterator[Record]:
+def _labelled(journal: Journal, wanted: set[str]) -> Iterator[Record]:
     return (record for record in journal.records() if "error" not in record and record["file"] in wanted)
-
-
-def _put(file: BinaryIO, value: Mapping[str, Any], *, first: bool) -> None:
-    file.write((("" if first else ",\n") + json.dumps(value)).encode())
-
-
-def _name(file: str, target: Path) -> str:
-    """Return what a COCO file calls an image: its path from the file's own folder where it lies below that."""
-    path = Path(file).absolute()
-    folder = target.absolute().parent
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()

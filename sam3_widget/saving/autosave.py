@@ -139,8 +139,7 @@ class Autosave:
 
 
 _open: WeakValueDictionary[Path, Autosave] = WeakValueDictionary()
-"""Those of this process, by their files."""
-_opening = threading.Lock()
+"""Those of this process, by their files; guarded by the lock of all documents."""
 
 
 def begin(live: LiveDocument, path: str | os.PathLike[str]) -> None:
@@ -159,7 +158,7 @@ def begin(live: LiveDocument, path: str | os.PathLike[str]) -> None:
         There is a file that is no saved session.
     """
     target = Path(os.path.realpath(path))
-    with _opening:
+    with live.lock:
         before = _open.get(target)
         if before is not None:
             before.flush()

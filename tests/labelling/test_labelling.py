@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 
 from sam3_widget import Job, label_images
 from sam3_widget.core.runs import RunLengths
-from sam3_widget.errors import FormatError, InvalidPromptError
+from sam3_widget.errors import FormatError, InvalidPromptError, LockedError
 from sam3_widget.io.coco import read_coco
 from tests.toy import ToyModel
 
@@ -211,7 +211,7 @@ def test_second_process_on_one_file_is_refused(folder, tmp_path):
         assert running.stdout.readline() == "begins\n"
         running.stdout.readline()
         running.send_signal(signal.SIGSTOP)
-        with pytest.raises(FormatError, match="in use by process"):
+        with pytest.raises(LockedError, match="in use by process"):
             label_images(folder, out, text=["red"], model=ToyModel())
     finally:
         running.send_signal(signal.SIGCONT)

@@ -18,7 +18,12 @@ box = st.tuples(xs, ys, xs, ys)
 MASK = np.eye(HEIGHT, WIDTH, dtype=bool)
 
 COMMANDS = st.one_of(
-    st.tuples(st.just("add_point"), st.fixed_dictionaries({"x": xs, "y": ys, "positive": flags, "object_id": ids})),
+    st.tuples(
+        st.just("add_point"),
+        st.fixed_dictionaries(
+            {"x": xs, "y": ys, "positive": flags, "object_id": ids}, optional={"label": st.sampled_from(["a", "c"])}
+        ),
+    ),
     st.tuples(st.just("move_point"), st.fixed_dictionaries({"point_id": ids, "x": xs, "y": ys})),
     st.tuples(st.just("flip_point"), st.fixed_dictionaries({"point_id": ids})),
     st.tuples(st.just("remove_point"), st.fixed_dictionaries({"point_id": ids})),
@@ -179,6 +184,7 @@ def test_ids_are_unique_and_the_selection_exists(moves):
         ("set_mask", {"mask": np.zeros((48, 64))}, InvalidPromptError, "at least one pixel"),
         ("choose_candidate", {"object_id": 1, "index": 0}, InvalidPromptError, "below the number of candidates, 0"),
         ("set_label", {"object_id": 1, "label": 7}, InvalidPromptError, "label must be one line of text"),
+        ("add_point", {"x": 1, "y": 1, "label": "a\nb"}, InvalidPromptError, "label must be one line of text"),
         ("set_mask_threshold", {"value": 1}, InvalidPromptError, "0 < value < 1"),
         ("set_fill_holes", {"area": 10**20}, InvalidPromptError, "from 0 to"),
         ("set_min_area", {"area": -1}, InvalidPromptError, "from 0 to the image's 3072 pixels"),
@@ -324,3 +330,25 @@ def test_history_forgets_the_oldest_beyond_its_memory(monkeypatch):
     while doc.undo():
         pass
     assert len(doc.state.instances[0].points) == 22
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("add_point", {"x": 5, "y": 5}),
+        ("add_box", {"box": (1, 1, 9, 9)}),
+        ("add_stroke", {"path": [(4, 4)], "radius": 2}),
+        ("set_mask", {"mask": MASK}),
+    ],
+)
+def test_prompt_with_a_label_names_what_it_starts_in_one_step(name, args):
+    doc = Document(State(HEIGHT, WIDTH))
+    doc.run(name, {**args, "label": " cup "})
+    (instance,) = doc.state.instances
+    assert (instance.label, instance.touched, doc.state.classes) == ("cup", True, ("cup",))
+    doc.run(name, {**args, "object_id": 1, "label": "pot"})
+    assert doc.state.instances[0].label == "cup"
+    assert "pot" not in doc.state.classes
+    doc.undo()
+    doc.undo()
+    assert (doc.state.instances, doc.state.classes) == ((), ())

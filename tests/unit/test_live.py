@@ -495,3 +495,35 @@ def test_answer_is_written_once():
     answer.write(np.ones((1, 2, 2), np.float32), (0.9,))
     answer.write(np.zeros((1, 2, 2), np.float32), (0.1,))
     assert answer.scores == (0.9,)
+
+
+def test_click_is_answered_while_another_image_is_encoded_ahead(live, model):
+    click(live, 30, 30)
+    model.encode_gate.clear()
+    model.encoding.clear()
+    ahead = LiveDocument(255 - IMAGE, model)
+    ahead.prepare()
+    assert model.encoding.wait(30)
+    before = area(live)
+    click(live, 90, 30, object_id=1)  # returns with the answer: the gate is still closed
+    assert area(live) > before
+    assert model.encoded == 1
+    model.encode_gate.set()
+    ahead.run("add_point", {"x": 5, "y": 5})
+    assert model.encoded == 2
+
+
+def test_who_waits_goes_before_what_is_encoded_ahead(live, model):
+    model.gate.clear()
+    click(live, 30, 30, wait=False)  # the worker is busy from here on
+    assert model.refining.wait(30)
+    order = []
+    ahead, asking = LiveDocument(255 - IMAGE, model), LiveDocument(IMAGE // 2, model)
+    encode = model.encode
+    model.encode = lambda image, progress: (order.append(int(image[0, 0, 0])), encode(image, progress))[1]
+    ahead.prepare()
+    click(asking, 30, 30, wait=False)
+    model.gate.set()
+    settle(asking)
+    ahead.run("add_point", {"x": 5, "y": 5})
+    assert order == [64, 127]
