@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sam3_widget.results import Concept, Instance
     from sam3_widget.session import Session
     from sam3_widget.video.session import VideoSession
+    from sam3_widget.widget.dataset import Sam3DatasetWidget
     from sam3_widget.widget.image import Sam3Widget
     from sam3_widget.widget.video import Sam3VideoWidget
 
@@ -27,6 +28,7 @@ __all__ = [
     "Evaluation",
     "Instance",
     "Job",
+    "Sam3DatasetWidget",
     "Sam3VideoWidget",
     "Sam3Widget",
     "Segmentation",
@@ -47,6 +49,7 @@ _HOMES = {
     "Evaluation": "sam3_widget.evaluation",
     "Instance": "sam3_widget.results",
     "Job": "sam3_widget.jobs",
+    "Sam3DatasetWidget": "sam3_widget.widget.dataset",
     "Sam3VideoWidget": "sam3_widget.widget.video",
     "Sam3Widget": "sam3_widget.widget.image",
     "Segmentation": "sam3_widget.batch",

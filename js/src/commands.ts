@@ -1,5 +1,6 @@
 /** The commands of the session, and what they make of the prompts until the kernel answers. */
 
+import type { ImageStatus } from "./dataset";
 import type { Box, Polarity, State } from "./state";
 import { instanceOf } from "./state";
 
@@ -7,17 +8,19 @@ type Target = { object_id: number | null };
 /** Without an id it is the active concept; where none is active, a new one. */
 type ConceptTarget = { concept_id?: number };
 type Drag = { gesture?: string };
+/** The class of an object that the command starts. */
+type Started = { label?: string };
 
 export type Direction = "forward" | "backward" | "both";
 
 export interface CommandArgs {
-  add_point: Target & { x: number; y: number; positive: boolean };
+  add_point: Target & Started & { x: number; y: number; positive: boolean };
   move_point: { point_id: number; x: number; y: number };
   flip_point: { point_id: number };
   remove_point: { point_id: number };
-  add_box: Target & { box: Box };
+  add_box: Target & Started & { box: Box };
   remove_box: { object_id: number };
-  add_stroke: Target & { path: [number, number][]; radius: number; positive: boolean };
+  add_stroke: Target & Started & { path: [number, number][]; radius: number; positive: boolean };
   remove_stroke: { stroke_id: number };
   choose_candidate: { object_id: number; index: number };
   set_label: { object_id: number; label: string };
@@ -38,6 +41,9 @@ export interface CommandArgs {
   set_fill_holes: Drag & { area: number };
   set_min_area: Drag & { area: number };
   propagate: { direction: Direction; start: number | null; stop: number | null };
+  go: { image_idx: number; ahead: number[] };
+  decide: { image_idx: number; status: ImageStatus };
+  apply_to_rest: Record<string, never>;
   undo: Record<string, never>;
   redo: Record<string, never>;
   reset: Record<string, never>;
@@ -54,7 +60,7 @@ export interface Pending {
   command: Command;
   /** Key of the command whose new object or concept this one belongs to: it waits until that has an id. */
   after?: string;
-  /** Of a clip: the frame that it is for. */
+  /** The frame of a clip, or the image of a data set, that it is for. */
   frame: number | null;
 }
 
@@ -93,6 +99,15 @@ export function isShow(command: Command): command is ShowCommand {
 function aimed(command: AddCommand | ShowCommand, id: number | null): Command {
   if (!isShow(command)) return { ...command, args: { ...command.args, object_id: id } } as AddCommand;
   return id === null ? command : ({ ...command, args: { ...command.args, concept_id: id } } as ShowCommand);
+}
+
+/** These name the image that they are for, or are for all. */
+const UNPLACED: ReadonlySet<CommandName> = new Set(["go", "decide", "apply_to_rest"]);
+
+/** As the kernel is told: with the frame or the image that a person saw. */
+export function placed(command: Command, as: "frame_idx" | "image_idx", index: number | null): object {
+  const { name, args } = command;
+  return { name, args: index === null || UNPLACED.has(name) ? args : { ...args, [as]: index } };
 }
 
 /** What is selected once the kernel has carried out everything asked of it so far. */
@@ -166,7 +181,7 @@ export class Commands {
   #onError: (error: unknown) => void;
   #frame: () => number | null;
 
-  /** `frame` is the one on the canvas, of a clip. */
+  /** `frame` is what is on the canvas, of a clip or a data set. */
   constructor(
     send: (command: Command, frame: number | null) => Promise<Answer>,
     onChange: () => void,

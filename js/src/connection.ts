@@ -1,6 +1,7 @@
 /** Messages to and from the kernel: each request has one answer, and patches build on each other. */
 
 import type { AnyModel } from "@anywidget/types";
+import type { DatasetNews } from "./dataset";
 import type { TimelineNews } from "./marks";
 import type { Buffer, Patch, State, Status, WireState } from "./state";
 import { applyPatch, fromSnapshot } from "./state";
@@ -8,7 +9,7 @@ import { applyPatch, fromSnapshot } from "./state";
 /** A page without a kernel may lack the manager. */
 export type Model = Omit<AnyModel, "widget_manager"> & { widget_manager?: unknown };
 
-export type RequestType = "hello" | "command" | "cancel" | "tile" | "frame" | "script";
+export type RequestType = "hello" | "command" | "cancel" | "tile" | "frame" | "thumb" | "script";
 
 export interface Envelope {
   v: 1;
@@ -46,6 +47,8 @@ export interface Listener {
   notice?(message: string): void;
   /** News of the timeline of a clip. */
   timeline?(news: TimelineNews): void;
+  /** News of the images of a data set. */
+  dataset?(news: DatasetNews): void;
 }
 
 /** Lost: the kernel was there, and has ended or started anew without this widget. */
@@ -53,6 +56,11 @@ export type Presence = "connecting" | "waiting" | "absent" | "live" | "lost";
 
 const IDLE: Status = { phase: "idle", fraction: null, cancellable: false };
 const LOST = "The kernel has restarted or ended, and this widget with it: run the cell again.";
+
+/** Nobody waits for these. */
+const AHEAD: ReadonlySet<RequestType> = new Set(["frame", "thumb"]);
+/** Work of its own, which may be answered after what was asked later. */
+const OUT_OF_TURN: ReadonlySet<RequestType> = new Set(["tile", "frame", "thumb"]);
 
 const PATIENCE_MS = 3000;
 const RETRY_MS = 5000;
@@ -101,7 +109,7 @@ export class Connection {
   get outstanding(): number {
     if (this.presence === "absent" || this.presence === "lost") return 0;
     let count = 0;
-    for (const { type } of this.#waiting.values()) if (type !== "frame") count++;
+    for (const { type } of this.#waiting.values()) if (!AHEAD.has(type)) count++;
     return count;
   }
 
@@ -177,6 +185,7 @@ export class Connection {
       else if (message.type === "notice")
         this.#listener.notice?.((message.payload as { message: string }).message);
       else if (message.type === "timeline") this.#listener.timeline?.(message.payload as TimelineNews);
+      else if (message.type === "dataset") this.#listener.dataset?.(message.payload as DatasetNews);
     } catch (error) {
       this.#listener.error(
         `The kernel sent something unreadable: ${error instanceof Error ? error.message : error}`,
@@ -238,7 +247,7 @@ export class Connection {
         if (waiting.order !== order) this.#waiting.delete(id);
         continue;
       }
-      if (waiting.order >= order || waiting.type === "tile" || waiting.type === "frame") continue;
+      if (waiting.order >= order || OUT_OF_TURN.has(waiting.type)) continue;
       this.#waiting.delete(id);
       waiting.reject(new Error("The kernel did not receive this; try it again."));
     }

@@ -61,6 +61,12 @@ const ICONS = {
   backward: "M17 10H4M8.5 5.5 4 10l4.5 4.5M17 7v6",
   both: "M3 10h14M6.5 6.5 3 10l3.5 3.5M13.5 6.5 17 10l-3.5 3.5",
   worst: "M10 3.5 17.5 16.5h-15zM10 8v4M10 14.2v.1",
+  accept: "m3.5 10.5 4.5 4.5 8.5-10",
+  skip: "M5 17.5V3h10l-2.5 3.5L15 10H5",
+  previous: "M12.5 4 6.5 10l6 6",
+  next: "m7.5 4 6 6-6 6",
+  rest: "M3 4.5h9v7H3zM6 15h9V8M16 12.5 18 15l-2 2.5",
+  lowest: "M4 4.5h12M4 10h8M4 15.5h4M15.5 9v7.5M13 14l2.5 2.5L18 14",
   rangeIn: "M12.5 4H7v12h5.5M7 10h9",
   rangeOut: "M7.5 4H13v12H7.5M13 10H4",
 } as const;

@@ -6,6 +6,7 @@ import {
   type Commands,
   type Prompts,
   promptsOf,
+  type Selection,
   selectionOf,
 } from "./commands";
 import { ConceptEditor, type Mode } from "./concepteditor";
@@ -47,6 +48,8 @@ export class Editor implements Intents {
   #pointer: Spot = { x: -1, y: -1 };
   /** The concept whose finds stand out, while a person points at its chip. */
   lit: number | null = null;
+  /** The class of objects to come; null: none. */
+  label: string | null = null;
   /** The next click starts an object, whatever is there: it was asked for. */
   #fresh = false;
   #seen: Seen;
@@ -68,7 +71,13 @@ export class Editor implements Intents {
   }
 
   get selection() {
-    return selectionOf(this.#state, this.#commands.pending);
+    // Objects of a clip are the same on each frame, those of another image are others.
+    const { here, pending } = this.#commands;
+    return selectionOf(this.#state, this.#state?.image_idx === undefined ? pending : here);
+  }
+
+  get away(): boolean {
+    return this.#seen.away === true;
   }
 
   /** The selected instance, once it has an id. */
@@ -101,6 +110,7 @@ export class Editor implements Intents {
   /** The chosen prompt may be gone: undone, or removed in another view. */
   refresh(): void {
     if (this.selection !== null) this.#fresh = false;
+    if (this.label !== null && !this.#state?.classes.includes(this.label)) this.label = null;
     const { chosen, selected } = this;
     if (chosen !== null && !this.#isThere(chosen, selected)) this.chosen = null;
   }
@@ -296,11 +306,15 @@ export class Editor implements Intents {
     return [`${what} include`, `${what} exclude`];
   }
 
-  /** Another frame of a clip: what was being drawn was meant for the one before. */
+  /** Another frame or image: what was being drawn was meant for the one before. */
   turn(): void {
     this.#pen.drop();
     this.chosen = null;
     this.draft = null;
+    // Pictures differ in size.
+    const { cursor } = this.#pen;
+    if (cursor !== null && !this.#viewport.contains(cursor)) this.#pen.cursor = null;
+    if (this.hovered !== null) this.hovered = this.#viewport.toImage(this.#pointer.x, this.#pointer.y);
   }
 
   /** A brush that suits the picture, until a person chooses another. */
@@ -367,9 +381,18 @@ export class Editor implements Intents {
     const { selected } = this;
     const label = this.#state?.classes[index];
     if (label === undefined) return this.#host.say(`There is no class ${index + 1}.`);
-    if (selected === null) return this.#host.say("Select an object to give it a class.");
+    if (selected === null) return this.#setActive(label);
     this.#run({ name: "set_label", args: { object_id: selected.object_id, label } });
     this.#host.say(`Class: ${label}`);
+  }
+
+  /** Of objects to come; a second time takes it back. In a clip there are few, each of which is named for itself. */
+  #setActive(label: string): void {
+    const isClip = this.#state?.frame_idx !== undefined;
+    if (isClip || this.selection !== null) return this.#host.say("Select an object to give it a class.");
+    this.label = this.label === label ? null : label;
+    this.#host.say(this.label === null ? "New objects have no class" : `New objects are: ${label}`);
+    this.#host.changed();
   }
 
   toggleVisible(): void {
@@ -433,6 +456,7 @@ export class Editor implements Intents {
   }
 
   enter(against: boolean): void {
+    if (this.away) return;
     this.#pen.enter(against);
     this.#host.changed();
   }
@@ -463,7 +487,13 @@ export class Editor implements Intents {
     }
     this.chosen = null;
     this.#fresh = false;
-    void this.#commands.add(command, target);
+    void this.#commands.add(this.#labelled(command, target), target);
+  }
+
+  /** What starts an object says what it is. */
+  #labelled(command: AddCommand, target: Selection): AddCommand {
+    if (this.label === null || typeof target === "number") return command;
+    return { ...command, args: { ...command.args, label: this.label } } as AddCommand;
   }
 
   /** What a click here can change. */

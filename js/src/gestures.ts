@@ -12,6 +12,8 @@ export interface Intents {
   readonly tool: Tool;
   readonly positive: boolean;
   readonly radius: number;
+  /** Another image is about to be here: no press can be meant for this one. */
+  readonly away: boolean;
   hit(css: Spot): Target | null;
   click(at: Spot, positive: boolean): void;
   pick(at: Spot): void;
@@ -98,6 +100,7 @@ export class Gestures {
   #down(event: PointerEvent): void {
     const css = this.#at(event);
     this.#intents.takeFocus();
+    if (this.#intents.away) return;
     if (event.pointerType === "touch") {
       this.#touches.set(event.pointerId, css);
       if (this.#touches.size === 2) {
@@ -138,7 +141,7 @@ export class Gestures {
     const drag = this.#drag;
     const css = this.#at(event);
     this.#finish();
-    drag?.end?.(css);
+    if (!this.#intents.away) drag?.end?.(css);
   }
 
   #lost(event: PointerEvent): void {

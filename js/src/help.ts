@@ -19,9 +19,9 @@ export class Help {
     icon("close"),
   );
 
-  constructor(onClose: () => void, isClip: boolean, signal: AbortSignal) {
-    const video = isClip ? (["Video"] as const) : [];
-    const groups = ["Draw", "Objects", ...video, "View", "General"] as const;
+  /** `own` is the group of keys for what the widget shows beside a picture. */
+  constructor(onClose: () => void, own: "Video" | "Images" | null, signal: AbortSignal) {
+    const groups = ["Draw", "Objects", ...(own === null ? [] : [own]), "View", "General"];
     this.element = node(
       "div",
       {

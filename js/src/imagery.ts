@@ -94,6 +94,8 @@ export class Imagery {
   info: ImageInfo | null = null;
   /** The preview and its halvings: reducing more than twofold in one step would flicker. */
   #preview: ImageBitmap[] = [];
+  /** Decoded, and not yet on the canvas. */
+  #next: { info: ImageInfo; steps: ImageBitmap[] } | null = null;
   #tiles = new ByteCache<Tile>(96 * 2 ** 20, (tile) => tile.bitmap.close());
   #wanted: { level: number; x: number; y: number; key: string }[] = [];
   #asked = new Set<string>();
@@ -119,6 +121,22 @@ export class Imagery {
     return this.#preview.length > 0;
   }
 
+  /** The picture that `turn` would show. */
+  get next(): ImageInfo | null {
+    return this.#next?.info ?? null;
+  }
+
+  /** Shows the picture that was loaded. */
+  turn(): void {
+    const next = this.#next;
+    if (next === null) return;
+    this.#next = null;
+    this.#clear();
+    this.info = next.info;
+    this.#preview = next.steps;
+    this.#onChange();
+  }
+
   /** Shows a picture that somebody else keeps. */
   show(info: ImageInfo, picture: ImageBitmap): void {
     if (this.info?.key === info.key && this.#preview[0] === picture) return;
@@ -130,6 +148,7 @@ export class Imagery {
     this.#onChange();
   }
 
+  /** Makes a picture ready to be shown. */
   async load(model: Model): Promise<void> {
     const info = model.get("_image") as ImageInfo | null;
     const bytes = model.get("_preview") as Buffer | null;
@@ -155,10 +174,8 @@ export class Imagery {
       for (const step of steps) step.close();
       return;
     }
-    this.#clear();
-    this.info = info;
-    this.#preview = steps;
-    this.#onChange();
+    this.#drop();
+    this.#next = { info, steps };
   }
 
   draw(context: CanvasRenderingContext2D, viewport: Viewport, ratio: number): void {
@@ -245,14 +262,13 @@ export class Imagery {
   }
 
   async #fetch(info: ImageInfo, { level, x, y, key }: { level: number; x: number; y: number; key: string }) {
-    const generation = this.#generation;
     try {
       const reply = await this.#connection.request("tile", { key: info.key, level, x, y });
       const buffer = reply.buffers[0];
       const { mime } = reply.envelope.payload as { mime?: string };
-      if (buffer === undefined || generation !== this.#generation) return;
+      if (buffer === undefined || info !== this.info) return;
       const bitmap = await createImageBitmap(new Blob([toBytes(buffer)], { type: mime ?? info.mime }));
-      if (generation !== this.#generation || this.#signal.aborted) return bitmap.close();
+      if (info !== this.info || this.#signal.aborted) return bitmap.close();
       this.#tiles.set(key, { level, x, y, bitmap }, bitmap.width * bitmap.height * 4);
       this.#onChange();
     } catch {
@@ -260,7 +276,13 @@ export class Imagery {
     }
   }
 
+  #drop(): void {
+    for (const step of this.#next?.steps ?? []) step.close();
+    this.#next = null;
+  }
+
   #clear(): void {
+    this.#drop();
     this.#tiles.clear();
     this.#wanted = [];
     // Tiles of another picture have the same names.

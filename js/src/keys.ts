@@ -1,5 +1,6 @@
 /** One table of keys, for pressing and for reading. */
 
+import type { Dataset } from "./dataset";
 import type { Editor } from "./editor";
 import { isTyping } from "./hostkeys";
 import type { Player } from "./player";
@@ -15,6 +16,8 @@ export interface KeyContext {
   escape(): boolean;
   /** Of a clip. */
   player: Player | null;
+  /** Of a folder of images. */
+  dataset: Dataset | null;
 }
 
 export interface Binding {
@@ -23,9 +26,11 @@ export interface Binding {
   /** How the help sheet writes them. */
   shown: string;
   what: string;
-  group: "Draw" | "Objects" | "Video" | "View" | "General";
+  group: "Draw" | "Objects" | "Video" | "Images" | "View" | "General";
   /** On the canvas only: elsewhere the key belongs to the control that has the focus. */
   canvas?: boolean;
+  /** However long it is held: nobody means what comes next unseen. */
+  once?: boolean;
   /** Returning false leaves the key to the browser. */
   run(context: KeyContext, key: string): boolean | undefined;
 }
@@ -39,6 +44,13 @@ const does = (act: (context: KeyContext) => void) => (context: KeyContext) => {
 const plays = (act: (player: Player) => void) => (context: KeyContext) => {
   if (context.player === null) return false;
   act(context.player);
+  return true;
+};
+
+/** For data sets alone. */
+const labels = (act: (dataset: Dataset) => void) => (context: KeyContext) => {
+  if (context.dataset === null) return false;
+  act(context.dataset);
   return true;
 };
 
@@ -179,7 +191,7 @@ export const BINDINGS: readonly Binding[] = [
     group: "Objects",
     keys: ["1", "2", "3", "4", "5", "6", "7", "8", "9", "0"],
     shown: "1 – 9, 0",
-    what: "Class of the object",
+    what: "Class of the selected object; with none selected, of new ones",
     run: ({ editor }, key) => {
       editor.setClass((Number(key) + 9) % 10);
       return true;
@@ -263,6 +275,40 @@ export const BINDINGS: readonly Binding[] = [
     what: "Propagate backward",
     run: plays((p) => p.propagate("backward")),
   },
+  { group: "Images", keys: ["d"], shown: "D", what: "Next image", run: labels((d) => d.step(1)) },
+  { group: "Images", keys: ["a"], shown: "A", what: "Image before", run: labels((d) => d.step(-1)) },
+  {
+    group: "Images",
+    keys: ["e"],
+    shown: "E",
+    what: "Accept, and go on",
+    once: true,
+    run: labels((d) => void d.decide("accepted")),
+  },
+  {
+    group: "Images",
+    keys: ["r"],
+    shown: "R",
+    what: "Reject, and go on",
+    once: true,
+    run: labels((d) => void d.decide("rejected")),
+  },
+  {
+    group: "Images",
+    keys: ["q"],
+    shown: "Q",
+    what: "Skip, and go on: come back later",
+    once: true,
+    run: labels((d) => void d.decide("skipped")),
+  },
+  {
+    group: "Images",
+    keys: ["u"],
+    shown: "U",
+    what: "Undecided again",
+    once: true,
+    run: labels((d) => void d.decide("open")),
+  },
   { group: "View", keys: ["+", "="], shown: "+", what: "Zoom in", run: does((c) => c.editor.zoom(1.25)) },
   { group: "View", keys: ["-", "_"], shown: "−", what: "Zoom out", run: does((c) => c.editor.zoom(0.8)) },
   { group: "View", keys: ["f"], shown: "F", what: "Fit the whole picture", run: does((c) => c.editor.fit()) },
@@ -332,7 +378,8 @@ export function dispatchKey(event: KeyboardEvent, onCanvas: boolean, context: Ke
   const key = chord(event);
   const binding = findBinding(key);
   if (binding === undefined || (binding.canvas && !onCanvas)) return;
-  if (binding.run(context, key) === false) return;
+  const again = binding.once === true && event.repeat;
+  if (!again && binding.run(context, key) === false) return;
   event.preventDefault();
   event.stopPropagation();
 }

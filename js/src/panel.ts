@@ -2,7 +2,7 @@
 
 import type { Command } from "./commands";
 import type { DrawnConcept } from "./concepts";
-import { icon, node, setText } from "./dom";
+import { icon, node, setAttribute, setText } from "./dom";
 import type { Editor } from "./editor";
 import type { PromptRef } from "./markers";
 import { button, Row, refOf } from "./row";
@@ -25,23 +25,23 @@ export class Panel {
   #count = node("span", { class: "sam3w-count" });
   #list = node("ul", { class: "sam3w-list", "data-testid": "sam3w-list", "aria-label": "Objects" });
   #empty = node("p", { class: "sam3w-empty", "data-testid": "sam3w-empty" });
+  #fresh = node("span", { class: "sam3w-new-text" }, "New object");
+  #new = node(
+    "button",
+    {
+      type: "button",
+      class: "sam3w-button sam3w-new",
+      "data-action": "new",
+      "data-testid": "sam3w-new",
+    },
+    icon("plus"),
+    this.#fresh,
+  );
   #reset = button("reset", "Delete all objects and concepts", icon("trash"));
 
   constructor(host: PanelHost, settings: HTMLElement, signal: AbortSignal) {
     this.#host = host;
     this.#reset.dataset.testid = "sam3w-reset";
-    const fresh = node(
-      "button",
-      {
-        type: "button",
-        class: "sam3w-button sam3w-new",
-        "data-action": "new",
-        "data-testid": "sam3w-new",
-        title: "New object (M): the next click starts it",
-      },
-      icon("plus"),
-      "New object",
-    );
     this.element = node(
       "aside",
       { class: "sam3w-panel", "aria-label": "Objects" },
@@ -51,7 +51,7 @@ export class Panel {
         node("span", { class: "sam3w-title" }, "Objects"),
         this.#count,
         node("span", { class: "sam3w-spring" }),
-        fresh,
+        this.#new,
         this.#reset,
       ),
       this.#empty,
@@ -73,6 +73,9 @@ export class Panel {
     this.#list.hidden = instances.length === 0;
     setText(this.#count, instances.length > 0 ? String(instances.length) : "");
     setText(this.#empty, emptyText(state, this.#host.editor.concepts.active));
+    const what = this.#host.editor.label ?? "object";
+    setText(this.#fresh, `New ${what}`);
+    setAttribute(this.#new, "title", `New ${what} (M): the next click starts it`);
     const concepts = new Map(state?.concepts.map((concept) => [concept.concept_id, concept]));
     this.#reset.disabled = instances.length === 0 && concepts.size === 0;
     if (state !== null && state.classes !== this.#shownClasses) {

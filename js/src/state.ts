@@ -109,6 +109,8 @@ interface Shared {
   status: Status;
   /** Of a clip: which frame this is. */
   frame_idx?: number;
+  /** Of a data set: which image this is. */
+  image_idx?: number;
 }
 
 export interface WireState extends Later<Shared, "concepts" | "concept"> {
@@ -130,6 +132,8 @@ export interface Patch {
 /** Whoever knows what there is to see. */
 export interface Seen {
   readonly state: State | null;
+  /** Whether it is about to be another image: what the pointer does now could be meant for either. */
+  readonly away?: boolean;
 }
 
 export type PatchResult = { kind: "applied"; state: State } | { kind: "stale" } | { kind: "mismatch" };

@@ -20,7 +20,7 @@ export class Strip {
   }
 
   /** By hand: `scrollIntoView` would scroll the page as well. */
-  reveal({ offsetLeft, offsetWidth }: HTMLElement): void {
+  reveal({ offsetLeft, offsetWidth }: Pick<HTMLElement, "offsetLeft" | "offsetWidth">): void {
     const strip = this.#element;
     const end = offsetLeft + offsetWidth;
     // What is wider than the strip shows its beginning.

@@ -9,6 +9,8 @@ export interface ButtonSpec {
   /** The key that does the same, "" where there is none. */
   key: string;
   icon: IconName;
+  /** Beside the picture, where there is room. */
+  word?: string;
   run(): void;
 }
 
@@ -25,6 +27,7 @@ export function toolButton(spec: ButtonSpec, release: () => void, signal: AbortS
       "data-testid": `sam3w-${name}`,
     },
     icon(spec.icon),
+    spec.word === undefined ? null : node("span", { class: "sam3w-word" }, spec.word),
   );
   button.addEventListener(
     "click",

@@ -1,22 +1,26 @@
 /** One view of the widget: builds its parts and passes word between them. */
 
 import { announcements } from "./announce";
-import { type Command, Commands } from "./commands";
+import { type Command, Commands, placed } from "./commands";
 import { ConceptBar } from "./conceptbar";
 import { Connection, type Model, type Presence } from "./connection";
+import { Dataset, type DatasetInfo } from "./dataset";
 import { copyText, node, setAttribute, setText } from "./dom";
 import { Editor } from "./editor";
+import { Filmstrip } from "./filmstrip";
 import { Gestures } from "./gestures";
 import { Help } from "./help";
 import { shareKeys } from "./hostkeys";
 import { type ImageInfo, Imagery } from "./imagery";
 import { dispatchKey, type KeyContext } from "./keys";
+import { Page } from "./page";
 import { Panel } from "./panel";
 import { type Clip, Player } from "./player";
 import { SettingsBox } from "./settings";
 import { type Scene, Stage } from "./stage";
 import { isCancelled, nameOf, type Patch, remarkOf, type Seen, type State } from "./state";
 import { StatusBar } from "./statusbar";
+import { Thumbs } from "./thumbs";
 import { Timeline } from "./timeline";
 import { Toolbar } from "./toolbar";
 
@@ -45,6 +49,7 @@ export class View {
   #connection: Connection;
   #commands: Commands;
   #imagery: Imagery;
+  #page: Page;
   #stage: Stage;
   #editor: Editor;
   #gestures: Gestures;
@@ -57,6 +62,10 @@ export class View {
   /** Of a clip. */
   #player: Player | null = null;
   #timeline: Timeline | null = null;
+  /** Of a data set. */
+  #dataset: Dataset | null = null;
+  #thumbs: Thumbs | null = null;
+  #filmstrip: Filmstrip | null = null;
   #notice = node("div", { class: "sam3w-notice", "aria-hidden": "true", "data-testid": "sam3w-notice" });
   #noticeTimer: ReturnType<typeof setTimeout> | undefined;
   #error: string | null = null;
@@ -80,13 +89,16 @@ export class View {
         notice: (message) => this.#say(message),
         activity: () => this.#changed(),
         timeline: (news) => this.#player?.heard(news),
+        dataset: (news) => {
+          if (this.#dataset?.take(news)) this.#thumbs?.clear();
+        },
       },
       signal,
     );
     this.#commands = new Commands(
-      async ({ name, args }, frame) => {
-        const told = { name, args: frame === null ? args : { ...args, frame_idx: frame } };
-        const { envelope } = await this.#connection.request("command", told);
+      async (command, frame) => {
+        const as = this.#dataset === null ? "frame_idx" : "image_idx";
+        const { envelope } = await this.#connection.request("command", placed(command, as, frame));
         this.#error = null;
         const patch = envelope.payload as Patch;
         const { state } = this.#connection;
@@ -98,7 +110,7 @@ export class View {
       },
       () => this.#changed(),
       (error) => this.#fail(error instanceof Error ? error.message : String(error)),
-      () => this.#player?.shown ?? null,
+      () => this.#dataset?.shown ?? this.#player?.shown ?? null,
     );
     this.#imagery = new Imagery(this.#connection, () => this.#stage.moved(), signal);
     this.#stage = new Stage(
@@ -107,7 +119,9 @@ export class View {
       () => this.#painted(),
       signal,
     );
+    this.#page = new Page(this.#connection, this.#imagery, () => this.#turned(), signal);
     this.#player = this.#makePlayer();
+    this.#dataset = this.#makeDataset();
     this.#editor = new Editor(this.#seen, this.#commands, this.#stage.viewport, {
       say: (message) => this.#say(message),
       changed: () => this.#changed(),
@@ -137,10 +151,15 @@ export class View {
       () => this.#dismiss(),
       signal,
     );
-    this.#help = new Help(() => this.#toggleHelp(), this.#player !== null, signal);
+    const own = this.#player !== null ? "Video" : this.#dataset !== null ? "Images" : null;
+    this.#help = new Help(() => this.#toggleHelp(), own, signal);
     if (this.#player !== null) {
       const lanes = { select: (id: number) => this.#editor.select(id), takeFocus: () => this.#takeFocus() };
       this.#timeline = new Timeline(this.#player, lanes, signal);
+    }
+    if (this.#dataset !== null) {
+      this.#thumbs = new Thumbs(this.#connection, () => this.#changed(), signal);
+      this.#filmstrip = new Filmstrip(this.#dataset, this.#thumbs, host, signal);
     }
     this.#build();
     this.#listen(host);
@@ -164,6 +183,7 @@ export class View {
         node("div", { class: "sam3w-main" }, this.#stage.element, this.#status.element),
         this.#panel.element,
         this.#timeline?.element ?? null,
+        this.#filmstrip?.element ?? null,
         this.#status.live,
       ),
     );
@@ -185,8 +205,23 @@ export class View {
     return new Player(clip, this.#connection, this.#imagery, host, this.#signal);
   }
 
+  #makeDataset(): Dataset | null {
+    const info = this.#model.get("_dataset") as DatasetInfo | undefined;
+    if (info === undefined) return null;
+    const host = {
+      say: (message: string) => this.#say(message),
+      turned: () => {
+        this.#gestures.cancel();
+        this.#editor.turn();
+      },
+      changed: () => this.#changed(),
+      run: (command: Command) => this.#run(command),
+    };
+    return new Dataset(info, this.#connection, this.#page, host);
+  }
+
   get #seen(): Seen {
-    return this.#player ?? this.#connection;
+    return this.#player ?? this.#dataset ?? this.#page;
   }
 
   #listen(host: Pick<KeyContext, "editor" | "toggleOutline" | "toggleHelp">): void {
@@ -199,6 +234,7 @@ export class View {
       },
       escape: () => this.#escape(),
       player: this.#player,
+      dataset: this.#dataset,
       toField: () => {
         if (!this.#conceptBar.toField()) this.#say(this.#editor.concepts.advice("text"));
       },
@@ -274,15 +310,11 @@ export class View {
 
   async #loadImage(): Promise<void> {
     const info = this.#model.get("_image") as ImageInfo | null;
-    if (info && info.key !== this.#imageKey) {
-      this.#imageKey = info.key;
-      this.#stage.viewport.setImage(info.width, info.height);
-      this.#editor.startWith(info.width, info.height);
-      this.element.style.setProperty("--sam3w-aspect", String(info.height / info.width));
-    }
+    // The place of the first picture is known before the picture is; later ones come with theirs.
+    if (info?.key && this.#imageKey === null) this.#place(info);
     this.#loading = true;
     try {
-      await this.#imagery.load(this.#model);
+      await this.#page.load(this.#model);
     } catch (error) {
       this.#fail(error instanceof Error ? error.message : String(error));
     } finally {
@@ -292,6 +324,26 @@ export class View {
         this.#changed();
       }
     }
+  }
+
+  /** The picture that was loaded is on the canvas. */
+  #turned(): void {
+    if (this.#imagery.info !== null) this.#place(this.#imagery.info);
+    this.#dataset?.refresh();
+    this.#editor.refresh();
+    this.#stage.moved();
+    this.#changed();
+  }
+
+  #place({ key, width, height }: ImageInfo): void {
+    if (key === this.#imageKey) return;
+    // What a person has set holds for all images of a data set.
+    if (this.#imageKey === null || this.#dataset === null) this.#editor.startWith(width, height);
+    this.#imageKey = key;
+    this.#stage.viewport.setImage(width, height);
+    // Below a narrow canvas nothing should move from image to image.
+    const aspect = this.#dataset === null ? height / width : 0.75;
+    this.element.style.setProperty("--sam3w-aspect", String(aspect));
   }
 
   #run(command: Command): Promise<unknown> {
@@ -321,6 +373,8 @@ export class View {
     if (this.#shown === null) this.#stage.moved();
     this.#shown = state;
     this.#player?.stateChanged();
+    this.#page.refresh();
+    this.#dataset?.refresh();
     this.#editor.refresh();
     this.#changed();
   }
@@ -434,7 +488,7 @@ export class View {
     const { state, presence, outstanding, status } = this.#connection;
     if (presence === "absent" || presence === "lost") return "ready";
     if (state === null || outstanding > 0 || status.phase !== "idle") return "busy";
-    if (!this.#commands.idle) return "busy";
+    if (!this.#commands.idle || this.#seen.away) return "busy";
     const waits = [...state.instances, ...state.concepts].some(({ pending }) => pending);
     return waits ? "busy" : "ready";
   }
@@ -444,6 +498,7 @@ export class View {
     const { state } = this.#seen;
     const editor = this.#editor;
     this.#timeline?.update(state);
+    this.#filmstrip?.update(state);
     this.#toolbar.update(editor, state, this.#outlineOnly, this.#help.open);
     this.#conceptBar.update(state, editor.chosen);
     this.#panel.update(state, editor.selected?.object_id ?? null, editor.chosen);
@@ -452,6 +507,7 @@ export class View {
     this.#where();
     const { canvas } = this.#stage;
     canvas.classList.toggle("sam3w-brushing", editor.tool === "brush");
+    canvas.classList.toggle("sam3w-away", editor.away);
     canvas.classList.toggle("sam3w-excluding", editor.tool === "point" && !editor.positive);
     const name = this.#imagery.info?.name ?? "";
     setAttribute(canvas, "aria-label", name === "" ? "Image" : `Image ${name}`);
@@ -464,6 +520,7 @@ export class View {
     if (words !== "" || this.#loading) return words || "Loading image…";
     const player = this.#player;
     if (player?.waiting) return player.failure ?? `Loading frame ${player.target}…`;
+    if (this.#dataset?.away) return `Loading image ${this.#dataset.target + 1}…`;
     const active = this.#editor.concepts.active;
     const told = active === null ? null : remarkOf(active);
     if (active === null || active.pending || told === null) return "";

@@ -23,7 +23,7 @@ it.each([
 });
 
 it("knows every key of the conventions", () => {
-  for (const key of "p b s t m x v l o f h ? [ ] + - 1 0 Tab Shift+Tab Enter Shift+Enter Escape Delete".split(
+  for (const key of "p b s t m x a d v l o f h ? [ ] + - 1 0 Tab Shift+Tab Enter Shift+Enter Escape Delete".split(
     " ",
   )) {
     expect(findBinding(key), key).toBeDefined();
@@ -34,9 +34,21 @@ it("knows every key of the conventions", () => {
 });
 
 describe("dispatch", () => {
-  function press(key: string, onCanvas: boolean, target: HTMLElement = document.createElement("div")) {
+  function press(
+    key: string,
+    onCanvas: boolean,
+    target: HTMLElement = document.createElement("div"),
+    { dataset = false, repeat = false } = {},
+  ) {
     const calls: string[] = [];
     const context = {
+      player: null,
+      dataset: dataset
+        ? {
+            step: (way: number) => calls.push(`step ${way}`),
+            decide: (status: string) => calls.push(status),
+          }
+        : null,
       editor: {
         step: () => false,
         remove: () => calls.push("remove"),
@@ -48,6 +60,7 @@ describe("dispatch", () => {
     const event = new KeyboardEvent("keydown", {
       key: key.replace("Shift+", ""),
       shiftKey: key.startsWith("Shift+"),
+      repeat,
       bubbles: true,
       cancelable: true,
     });
@@ -68,9 +81,28 @@ describe("dispatch", () => {
 
   it("leaves the others alone", () => {
     const untouched = { calls: [], stopped: false, prevented: false };
-    expect(press("q", true)).toEqual(untouched);
+    expect(press("z", true)).toEqual(untouched);
     expect(press("Delete", false)).toEqual(untouched);
     expect(press("t", true, document.createElement("input"))).toEqual(untouched);
+  });
+
+  it.each([
+    ["a", "step -1"],
+    ["d", "step 1"],
+    ["e", "accepted"],
+    ["r", "rejected"],
+    ["q", "skipped"],
+    ["u", "open"],
+  ])("%s is for a data set alone", (key, call) => {
+    expect(press(key, false)).toEqual({ calls: [], stopped: false, prevented: false });
+    const there = press(key, false, undefined, { dataset: true });
+    expect(there).toEqual({ calls: [call], stopped: true, prevented: true });
+  });
+
+  it("skims while a key is held, and decides once", () => {
+    const held = { dataset: true, repeat: true };
+    expect(press("d", true, undefined, held).calls).toEqual(["step 1"]);
+    expect(press("e", true, undefined, held)).toEqual({ calls: [], stopped: true, prevented: true });
   });
 
   it("lets Tab leave when there is no object to step to", () => {

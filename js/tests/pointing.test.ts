@@ -1,6 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Command, Commands } from "../src/commands";
-import type { Connection } from "../src/connection";
 import { Editor } from "../src/editor";
 import { Gestures } from "../src/gestures";
 import type { State, WireState } from "../src/state";
@@ -26,6 +25,9 @@ let ending: AbortController;
 let canvas: HTMLCanvasElement;
 let editor: Editor;
 let state: State;
+let away: boolean;
+/** The frame or image on the canvas. */
+let place: number | null;
 let sent: Command[];
 let said: string[];
 
@@ -47,6 +49,8 @@ beforeEach(() => {
   ending = new AbortController();
   canvas = document.createElement("canvas");
   canvas.setPointerCapture = () => {};
+  away = false;
+  place = null;
   sent = [];
   said = [];
   begin();
@@ -54,7 +58,10 @@ beforeEach(() => {
     get state() {
       return state;
     },
-  } as Connection;
+    get away() {
+      return away;
+    },
+  };
   const commands = new Commands(
     async (command) => {
       sent.push(command);
@@ -62,6 +69,7 @@ beforeEach(() => {
     },
     () => {},
     () => {},
+    () => place,
   );
   const viewport = new Viewport();
   viewport.resize(400, 400);
@@ -359,4 +367,121 @@ describe("concept mode", () => {
     expect(editor.concepts.mode).toBe("object");
     expect(said.at(-1)).toBe("Needs SAM 3");
   });
+});
+
+describe("a class key", () => {
+  const classes = ["cup", "plate"];
+
+  const answered = () => new Promise((resolve) => setTimeout(resolve, 0));
+
+  it("with nothing selected is for new objects, until it is pressed again", async () => {
+    begin({ classes });
+    editor.setClass(1);
+    expect([editor.label, said.at(-1)]).toEqual(["plate", "New objects are: plate"]);
+    click(70, 20);
+    await answered();
+    drag([
+      [70, 20],
+      [90, 40],
+    ]);
+    await answered();
+    editor.setTool("brush", true);
+    drag([
+      [70, 60],
+      [90, 60],
+    ]);
+    await answered();
+    expect(sent.map(({ name, args }) => [name, (args as { label?: string }).label])).toEqual([
+      ["add_point", "plate"],
+      ["add_box", "plate"],
+      ["add_stroke", "plate"],
+    ]);
+    editor.setClass(1);
+    expect([editor.label, said.at(-1)]).toEqual([null, "New objects have no class"]);
+    editor.setTool("point", true);
+    click(70, 20);
+    expect(sent.at(-1)?.args).toEqual({ x: 70, y: 20, positive: true, object_id: null });
+  });
+
+  it("labels what is selected, and leaves new objects alone", () => {
+    begin({ classes });
+    editor.setClass(0);
+    begin({ classes, selected: 1 });
+    editor.setClass(1);
+    expect(asked()).toEqual([["set_label", { object_id: 1, label: "plate" }]]);
+    expect(editor.label).toBe("cup");
+    click(70, 20);
+    expect(sent.at(-1)?.args).not.toHaveProperty("label");
+  });
+
+  it("of a clip needs an object", () => {
+    begin({ classes, frame_idx: 0 });
+    editor.setClass(0);
+    expect([editor.label, said.at(-1)]).toEqual([null, "Select an object to give it a class."]);
+  });
+
+  it("does nothing while an object is being made", () => {
+    begin({ classes });
+    click(70, 20);
+    editor.setClass(0);
+    expect(editor.label).toBeNull();
+  });
+
+  it("is forgotten with its class", () => {
+    begin({ classes });
+    editor.setClass(1);
+    begin({ classes: ["cup"] });
+    editor.refresh();
+    expect(editor.label).toBeNull();
+  });
+});
+
+describe("while another image is coming", () => {
+  it("neither pointer nor Enter does anything", () => {
+    away = true;
+    click(70, 20);
+    editor.enter(false);
+    editor.enter(false);
+    expect(sent).toEqual([]);
+    away = false;
+    click(70, 20);
+    expect(sent).toHaveLength(1);
+  });
+
+  it("no stroke begins", () => {
+    editor.setTool("brush", true);
+    const press = new PointerEvent("pointerdown", { pointerId: 1, clientX: 280, clientY: 80 });
+    away = true;
+    canvas.dispatchEvent(press);
+    expect(editor.draft).toBeNull();
+    away = false;
+    canvas.dispatchEvent(press);
+    expect(editor.draft?.kind).toBe("stroke");
+  });
+
+  it("a drag that began before ends in nothing", () => {
+    const press = (type: string, x: number) =>
+      canvas.dispatchEvent(
+        new PointerEvent(type, { pointerId: 1, pointerType: "mouse", clientX: 4 * x, clientY: 240 }),
+      );
+    press("pointerdown", 60);
+    press("pointermove", 90);
+    away = true;
+    press("pointerup", 90);
+    expect(sent).toEqual([]);
+    expect(editor.draft).toBeNull();
+  });
+});
+
+it.each([
+  ["image of a data set", { image_idx: 1 }, null],
+  ["frame of a clip", { frame_idx: 1 }, { newFrom: "c1" }],
+] as const)("an object that is being made on one %s is selected there", (_, there, found) => {
+  place = 0;
+  begin(found === null ? { image_idx: 0 } : { frame_idx: 0 });
+  click(70, 20);
+  expect(editor.selection).toEqual({ newFrom: "c1" });
+  place = 1;
+  begin(there);
+  expect(editor.selection).toEqual(found);
 });

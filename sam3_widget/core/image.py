@@ -16,9 +16,11 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
-from sam3_widget.errors import InvalidImageError
+from sam3_widget.errors import InvalidImageError, InvalidPromptError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
 EXPECTED = (
@@ -114,6 +116,30 @@ def image_files(folder: Path) -> list[Path]:
     """Return the image files of a folder in the natural order of their names, without hidden ones."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
     return sorted(files, key=_natural)
+
+
+def image_paths(images: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]) -> list[Path]:
+    """Return the paths of images, each once; of a folder those in it, as :func:`image_files` returns them.
+
+    Raises
+    ------
+    InvalidPromptError
+        It is no folder and no list of paths, or there are none.
+    """
+    expected = f"images must be a folder or a list of paths, got {images!r:.200}"
+    if isinstance(images, (str, os.PathLike)):
+        folder = Path(images)
+        if not folder.is_dir():
+            raise InvalidPromptError(expected)
+        images = image_files(folder)
+    try:
+        paths = list(dict.fromkeys(Path(file) for file in images))
+    except TypeError:
+        raise InvalidPromptError(expected) from None
+    if not paths:
+        message = "there are no images to label"
+        raise InvalidPromptError(message)
+    return paths
 
 
 def _natural(path: Path) -> tuple[list[str | int], str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sam3_widget.core import prompts as checks
-from sam3_widget.core.image import image_files
+from sam3_widget.core.image import image_paths
 from sam3_widget.errors import InvalidPromptError
 from sam3_widget.labelling.journal import Journal
 from sam3_widget.labelling.output import write_output
@@ -18,6 +17,7 @@ from sam3_widget.live import loaded
 from sam3_widget.models.base import no_progress
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sam3_widget.labelling.journal import Record
@@ -117,7 +117,7 @@ def label_images(
         Another run is at it.
     """
     asked = _asked(text, prompts, score_threshold, mask_threshold, batch_size)
-    files = _files(images)
+    files = [str(path) for path in image_paths(images)]
     target = Path(out)
     began = time.monotonic()
     told = {"text": asked.text, "score_threshold": score_threshold, "mask_threshold": mask_threshold}
@@ -151,21 +151,6 @@ def _asked(
         message = f"batch_size must be 1 or more, got {batch_size}"
         raise InvalidPromptError(message)
     return Asked(words, prompts, score_threshold, mask_threshold, batch_size)
-
-
-def _files(images: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]) -> list[str]:
-    """Return the paths of the images, each once."""
-    if isinstance(images, (str, os.PathLike)):
-        folder = Path(images)
-        if not folder.is_dir():
-            message = f"images must be a folder or a list of paths, got {str(images)!r}"
-            raise InvalidPromptError(message)
-        images = image_files(folder)
-    files = list(dict.fromkeys(os.fspath(file) for file in images))
-    if not files:
-        message = "there are no images to label"
-        raise InvalidPromptError(message)
-    return files
 
 
 def _answers(

@@ -179,7 +179,7 @@ class CanvasWidget(anywidget.AnyWidget):
         return request
 
     def _answer(self, request: Request) -> None:
-        if request.type in {"tile", "frame", "script"}:
+        if request.type in {"tile", "frame", "thumb", "script"}:
             told, buffers = self._serve(request)
             self.send(envelope(request.type, self._shown.rev, told, self._request()), list(buffers))
             return

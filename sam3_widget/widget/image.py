@@ -151,7 +151,7 @@ class Sam3Widget(CanvasWidget, Verbs):
         if request.type == "script":
             return {"script": self.script()}, []
         if request.type != "tile":
-            message = f"a picture has no {request.type}: only clips have"
+            message = f"one image has no {request.type}"
             raise ProtocolError(message)
         return imagery.tile(self._live.image, self._live.image.key, request.payload)
 

@@ -7,22 +7,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
+from PIL import Image as PILImage
+from PIL import ImageOps
 
+from sam3_widget.core.image import Image
 from sam3_widget.core.prompts import integer
 from sam3_widget.errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
-
-    from sam3_widget.core.image import Image
 
 PREVIEW_SIDE = 2048
 TILE_SIZE = 512
 LOSSLESS_PIXELS = 1 << 20
+THUMB_SIZE = (160, 120)
+"""Most pixels of the picture in a cell of the filmstrip, width and height."""
 _JPEG_QUALITY = 92
+_THUMB_QUALITY = 80
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,40 @@ def tile(
     encoded = encode(_resize(part, width, height))
     told = {"key": key, "level": level, "x": x, "y": y, "mime": encoded.mime}
     return told, (encoded.data,)
+
+
+def thumbnail(path: Path, size: tuple[int, int] = THUMB_SIZE) -> tuple[dict[str, Any], bytes]:
+    """Return an image file as a small JPEG: its ``mime``, ``width`` and ``height``, and the file.
+
+    A large JPEG is decoded at a fraction of its size.
+
+    Parameters
+    ----------
+    path : Path
+    size : (width, height)
+        Most pixels of it.
+
+    Raises
+    ------
+    InvalidImageError
+        The file cannot be read as an image.
+    """
+    pixels = _draft(path, size)
+    if pixels is None:
+        pixels = Image.read(path).pixels
+    scale = min(1.0, size[0] / pixels.shape[1], size[1] / pixels.shape[0])
+    small = _resize(pixels, max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+    return {"mime": "image/jpeg", "width": small.shape[1], "height": small.shape[0]}, jpeg(small, _THUMB_QUALITY)
+
+
+def _draft(path: Path, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+    """Read an RGB JPEG at the smallest of the sizes that its decoder offers and that is large enough; no other file."""
+    try:
+        with PILImage.open(path, formats=["JPEG"]) as picture:
+            picture.draft("RGB", size)
+            return np.asarray(ImageOps.exif_transpose(picture)) if picture.mode == "RGB" else None
+    except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError):
+        return None
 
 
 def encode(pixels: NDArray[np.uint8], lossless: int = LOSSLESS_PIXELS) -> Encoded:

@@ -1,8 +1,9 @@
 """Messages between the kernel and the front end: envelopes, snapshots and patches.
 
 Envelope, both ways: ``{v, id, type, rev, payload}`` with binary buffers. The front end sends ``hello``, ``command``,
-``cancel``, ``tile``, ``frame`` and ``script``; the kernel sends ``snapshot``, ``patch``, ``timeline``, ``progress``,
-``notice``, ``error``, ``tile``, ``frame`` and ``script``. A request is answered once, under its own id.
+``cancel``, ``tile``, ``frame``, ``thumb`` and ``script``; the kernel sends ``snapshot``, ``patch``, ``timeline``,
+``dataset``, ``progress``, ``notice``, ``error``, ``tile``, ``frame``, ``thumb`` and ``script``. A request is answered
+once, under its own id.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sam3_widget.live import LivePicture
 
 VERSION = 1
-_REQUESTS = ("hello", "command", "cancel", "tile", "frame", "script")
+_REQUESTS = ("hello", "command", "cancel", "tile", "frame", "thumb", "script")
 _EXAMPLE = 'Press C, draw a box around an example (words take SAM 3: load_model("sam3"))'
 _ADVICE = {
     "points": "This model takes no clicks",

@@ -14,6 +14,7 @@ PACKAGE = Path(sam3_widget.__file__).parent
 # Imports go down only: a layer may import the ones after it, never the ones before it.
 LAYERS = (
     "widget",
+    "dataset",
     "labelling",
     "evaluation",
     "io",
