@@ -1,4 +1,4 @@
-"""Make README's pictures: an image and a clip in real JupyterLab, after a few prompts."""
+"""Make README's pictures: an image, a clip and a folder in real JupyterLab, after a few prompts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import skimage
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +43,7 @@ def draw(view: WidgetView, box: list[tuple[float, float]]) -> None:
     view.wait_ready()
 
 
-def image(lab: Lab, page: Page) -> None:
+def image_picture(lab: Lab, page: Page) -> None:
     """Take the picture of an image."""
     shutil.copy(NOTEBOOK, lab.notebooks)
     notebook = NotebookPage(lab, page, NOTEBOOK.name)
@@ -77,7 +78,7 @@ job = w.propagate(wait=False)
 """
 
 
-def clip(lab: Lab, page: Page) -> None:
+def clip_picture(lab: Lab, page: Page) -> None:
     """Take the picture of a clip."""
     page.set_viewport_size({"width": WIDTH, "height": HEIGHT + 50})
     write_notebook(lab.notebooks / "clip.ipynb", [CLIP_CELL])
@@ -95,6 +96,43 @@ def clip(lab: Lab, page: Page) -> None:
     notebook.close()
 
 
+# Pictures that come with scikit-image; those of its wheel need no download.
+FOLDER_CELL = """\
+from sam3_widget import Sam3DatasetWidget
+
+w = Sam3DatasetWidget("pictures", "labels.json", classes=["person", "animal", "thing"])
+w"""
+FOLDER_PICTURES = ("astronaut", "chelsea", "coffee", "coins", "hubble_deep_field", "ihc", "retina", "rocket")
+FOLDER_PROMPTS = """
+w.add_point(230, 160, label="person"); w.add_point(230, 380, object_id=1); w.accept()
+w.go("coffee.png"); w.add_box((172, 16, 410, 292), label="thing"); w.skip()
+w.go("rocket.jpg"); w.add_point(322, 180, label="thing"); w.add_point(322, 370, object_id=1)
+w.reject("hubble_deep_field.jpg")
+w.go("chelsea.png"); w.add_point(270, 170, label="animal")
+"""
+
+
+def folder_picture(lab: Lab, page: Page) -> None:
+    """Take the picture of a folder of images."""
+    page.set_viewport_size({"width": WIDTH, "height": HEIGHT + 110})
+    pictures = lab.notebooks / "pictures"
+    pictures.mkdir()
+    for name in FOLDER_PICTURES:
+        shutil.copy(next((Path(skimage.__file__).parent / "data").glob(f"{name}.*")), pictures)
+    write_notebook(lab.notebooks / "folder.ipynb", [FOLDER_CELL])
+    notebook = NotebookPage(lab, page, "folder.ipynb")
+    notebook.open()
+    notebook.run_cell(0)
+    view = notebook.widget(0)
+    notebook.kernel.run(FOLDER_PROMPTS)
+    view.wait_revision(notebook.kernel.eval("w._shown.rev"))
+    view.root.locator('[data-sam3w-image="1"]').wait_for()
+    view.wait_ready()
+    page.wait_for_timeout(2000)  # the small pictures
+    take(page, notebook, 0, "dataset.png")
+    notebook.close()
+
+
 def take(page: Page, notebook: NotebookPage, cell: int, name: str) -> None:
     """Take a picture of the page with a cell at its top."""
     page.mouse.move(0, 0)
@@ -109,8 +147,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Lab(Path(folder)) as lab, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=BROWSER_ARGUMENTS)
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-        image(lab, page)
-        clip(lab, page)
+        image_picture(lab, page)
+        clip_picture(lab, page)
+        folder_picture(lab, page)
         browser.close()
 
 

@@ -8,6 +8,7 @@ import math
 import os
 from collections import Counter, OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,14 @@ from sam3_widget.core.prompts import integer
 from sam3_widget.core.state import Settings
 from sam3_widget.dataset.entries import STATUSES, Entry, listed, starts
 from sam3_widget.dataset.store import Store
-from sam3_widget.errors import InvalidImageError, InvalidPromptError, LockedError, NotFoundError, Sam3WidgetError
+from sam3_widget.errors import (
+    FormatError,
+    InvalidImageError,
+    InvalidPromptError,
+    LockedError,
+    NotFoundError,
+    Sam3WidgetError,
+)
 from sam3_widget.labelling.records import annotated, told_of_object
 from sam3_widget.live import LOCK, LiveDocument, checked_classes, loaded, pending_of
 from sam3_widget.results import score_of
@@ -73,6 +81,8 @@ class _Sheet:
     """What the journal holds of it."""
     scores: dict[int, tuple[RunLengths, float]]
     """The scores of masks that came with the image, by ``object_id``: imported masks have none in a document."""
+    began: int
+    """How many commands it began with."""
     stop: Callable[[], None] = lambda: None
     visited: bool = False
     """Whether a person has been there: what an image that is only ahead holds counts for nothing yet."""
@@ -145,7 +155,10 @@ class DataSet:
         self._give_way(os.path.realpath(out), place)
         self.store = Store(out, self.classes, self._failed)
         try:
-            self.entries = [Entry(path, self.store.name_of(path), given.get(path)) for path in paths]
+            named: dict[str, Path] = {}
+            for path in paths:
+                named.setdefault(self.store.name_of(path), path)
+            self.entries = [Entry(path, name, given.get(path)) for name, path in named.items()]
             self.resumed = self._recall()
             scores = [math.inf if entry.score is None else entry.score for entry in self.entries]
             self.order = _order(order, scored=any(entry.start and entry.score is not None for entry in self.entries))
@@ -199,7 +212,9 @@ class DataSet:
             except Sam3WidgetError as error:
                 failed = failed or error
                 continue
-            self._visit(k)
+            with LOCK:  # the model may answer already what was asked when it was saved
+                self._visit(k)
+                self._ahead = self.following(k)
             return k
         assert failed is not None  # noqa: S101 - there is an image
         raise failed
@@ -252,17 +267,15 @@ class DataSet:
     def annotations(self, *statuses: str) -> list[AnnotatedImage]:
         """Return what is known of the images of these decisions, accepted ones where none is given.
 
-        For any writer of :mod:`sam3_widget.io`. File names are paths from the folder of the COCO file.
+        For any writer of :mod:`sam3_widget.io`. File names are paths from the folder of the COCO file. Images that
+        nothing is known of and that cannot be read are left out.
         """
         wanted = {_checked(status) for status in statuses or ("accepted",)}
         with LOCK:
-            for index in list(self._sheets):
+            for index in list(self._sheets) if self.is_open else ():
                 self._keep(index)
-            return [
-                annotated(self._record_of(k), entry.name)
-                for k, entry in enumerate(self.entries)
-                if entry.status in wanted and entry.error is None
-            ]
+            known = {k: self._known(k) for k, entry in enumerate(self.entries) if entry.status in wanted}
+            return [annotated(record, self.entries[k].name) for k, record in known.items() if record is not None]
 
     # What a person does.
 
@@ -275,6 +288,7 @@ class DataSet:
             It cannot be read, or it is not what it was when it was labelled.
         """
         with LOCK:
+            self._check_open()
             if index in self._sheets:
                 self._sheets.move_to_end(index)
                 return self._sheets[index].live
@@ -286,12 +300,14 @@ class DataSet:
                 self._check_open()
                 if index not in self._sheets:
                     self._sheets[index] = self._sheet(index, image)
-                entry.error = None
+                if entry.error is not None:
+                    entry.error = None
+                    self._tell([index])
                 return self._sheets[index].live
-        except InvalidImageError as error:
+        except (InvalidImageError, FormatError) as error:
             entry.error = str(error)
             self._tell([index])
-            raise
+            raise InvalidImageError(entry.error) from error
 
     def _check_open(self) -> None:
         if not self.is_open:
@@ -300,8 +316,9 @@ class DataSet:
 
     def show(self, index: int, ahead: Sequence[object] | None = None) -> LiveDocument:
         """Go to an image; those that are ``ahead``, by default the next ones, are for :meth:`look_ahead`."""
-        live = self.open(index)
+        self.open(index)  # read here, where nobody waits for the lock
         with LOCK:
+            live = self.open(index)  # it may have been put away meanwhile
             self._keep(self.current)
             self.current = index
             self._visit(index)
@@ -330,7 +347,7 @@ class DataSet:
             before = entry.status
             entry.status = _checked(status)
             try:
-                self.store.add(self._record_of(index))
+                self._write(index)
             except BaseException:
                 entry.status = before
                 raise
@@ -347,6 +364,7 @@ class DataSet:
             In words, what is asked from now on; None where this image has nothing of the kind.
         """
         with LOCK:
+            self._check_open()
             self._applied = _asked(self.live.state)
             for index, sheet in list(self._sheets.items()):
                 if index != self.current and not (sheet.visited and sheet.live.history):
@@ -363,7 +381,7 @@ class DataSet:
     def flush(self) -> None:
         """Return when all that was said so far is on the disk, and the COCO file holds it."""
         with LOCK:
-            for index, sheet in list(self._sheets.items()):
+            for index, sheet in list(self._sheets.items()) if self.is_open else ():
                 self._keep(index)
                 if sheet.live.keeper is not None:
                     sheet.live.keeper.flush()
@@ -376,15 +394,14 @@ class DataSet:
                 return
             self.is_open = False
         self._worker.shutdown(wait=False, cancel_futures=True)
-        try:
-            with LOCK:
-                for index in list(self._sheets):
-                    self._keep(index)
-                    self._close(self._sheets[index])
-        finally:
-            self.store.close()
-            for watcher in list(self._watchers):
-                watcher.closed()
+        with ExitStack() as rest:  # all of it, whatever cannot be written
+            for watcher in self._watchers[::-1]:
+                rest.callback(watcher.closed)
+            rest.callback(self.store.close)
+            with LOCK, ExitStack() as sheets:
+                for index, sheet in self._sheets.items():
+                    sheets.callback(self._close, sheet)
+                    sheets.callback(self._keep, index)
 
     # Open images.
 
@@ -406,7 +423,7 @@ class DataSet:
         came = list(zip(ids, objects, strict=True))
         recorded = [(k, o.label, o.mask) for k, o in came]
         scores = {k: (o.mask, o.score) for k, o in came if not math.isnan(o.score)}
-        sheet = _Sheet(live, recorded, scores)
+        sheet = _Sheet(live, recorded, scores, len(live.history))
         sheet.stop = live.listen(_Ears(self, index))
         return sheet
 
@@ -424,6 +441,11 @@ class DataSet:
         sheet.visited = True
         if sheet.live.keeper is None:
             autosave.begin(sheet.live, self.store.session_path(self.entries[index].name))
+            keeper: Any = sheet.live.keeper
+            if not len(sheet.live.history) == sheet.began == len(sheet.recorded):
+                keeper.changed()  # something was said already, beside which masks it came with
+        sheet.stop()
+        sheet.stop = sheet.live.listen(_Ears(self, index))  # after its keeper, which is to know of a change before
         self._note(index)
 
     def _prepare(self, index: int, ready: Callable[[LiveDocument], object]) -> None:
@@ -464,8 +486,12 @@ class DataSet:
     def heard(self, index: int) -> None:
         """Take the news that an image has changed."""
         sheet = self._sheets.get(index)
-        if sheet is None or not sheet.visited:
+        if sheet is None or not self.is_open:
             return
+        if not sheet.visited:
+            if len(sheet.live.history) == sheet.began:
+                return  # the model's answer to what is asked of every image
+            self._visit(index)  # a person works on it from elsewhere
         self._note(index)
         if index != self.current and not pending_of(sheet.live.state):
             self._keep(index)  # it was left before the model had answered
@@ -489,13 +515,17 @@ class DataSet:
         came, old = sheet.scores.get(object_id, (None, math.nan))
         return old if math.isnan(score) and came is not None and _same(came, mask) else score
 
+    def _worked_on(self, index: int) -> _Sheet | None:
+        """Return an image that is open and that a person is at or has worked on; None where it is another."""
+        sheet = self._sheets.get(index)
+        return sheet if sheet is not None and (sheet.visited or sheet.live.keeper is not None) else None
+
     def _record_of(self, index: int) -> Record:
         """Return what became of an image, as it is now."""
-        entry, sheet = self.entries[index], self._sheets.get(index)
+        entry, sheet = self.entries[index], self._worked_on(index)
         head = {"file": entry.name, "status": entry.status}
-        if sheet is not None and (sheet.visited or sheet.live.keeper is not None):
-            sheet.recorded = _drawn(sheet.live)
-            told = [told_of_object(k, label, m, self._score(sheet, k, m)) for k, label, m in sheet.recorded]
+        if sheet is not None:
+            told = [told_of_object(k, label, m, self._score(sheet, k, m)) for k, label, m in _drawn(sheet.live)]
             return {**head, "height": sheet.live.image.height, "width": sheet.live.image.width, "objects": told}
         known = self.store.record(entry.name)
         if known is not None:
@@ -507,11 +537,33 @@ class DataSet:
         image = Image.read(entry.path)
         return {**head, "height": image.height, "width": image.width, "objects": []}
 
+    def _known(self, index: int) -> Record | None:
+        """Return what became of an image; None where that is nothing, and the image cannot be read."""
+        try:
+            return self._record_of(index)
+        except InvalidImageError as error:
+            self.entries[index].error = str(error)
+            self._tell([index])
+            return None
+
+    def _write(self, index: int) -> None:
+        """Note in the journal what became of an image, as it is now.
+
+        Its session is written before: it goes before the journal when the image is opened again, so it must never be
+        older.
+        """
+        sheet = self._worked_on(index)
+        if sheet is not None and sheet.live.keeper is not None:
+            sheet.live.keeper.flush()
+        self.store.add(self._record_of(index))
+        if sheet is not None:
+            sheet.recorded = _drawn(sheet.live)
+
     def _keep(self, index: int) -> None:
         """Note in the journal what became of an open image, where that is new."""
         sheet = self._sheets[index]
         if sheet.visited and not _alike(sheet.recorded, _drawn(sheet.live)):
-            self.store.add(self._record_of(index))
+            self._write(index)
 
     def _remember(self) -> None:
         """Note where the work is."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam3_widget.errors import FormatError, LockedError
 from sam3_widget.labelling.journal import Journal
-from sam3_widget.labelling.output import name_in, write_output
+from sam3_widget.labelling.output import write_output
 from sam3_widget.saving.files import read_json, write_atomically
 from sam3_widget.saving.locks import FileLock
 
@@ -63,6 +63,8 @@ class Store:
         self, out: str | os.PathLike[str], classes: Sequence[str], failed: Callable[[Exception], None]
     ) -> None:
         self.out = Path(os.path.realpath(out))
+        given = Path(os.path.abspath(out)).parent  # noqa: PTH100 - without following links
+        self._folders = (given, self.out.parent) if given.resolve() == self.out.parent else (self.out.parent,)
         self.classes = tuple(classes)
         self._failed = failed
         self._journal = self._opened()
@@ -103,8 +105,15 @@ class Store:
             raise FormatError(message) from None
 
     def name_of(self, path: Path) -> str:
-        """Return what the journal calls an image: its path from the folder of the COCO file where it lies below it."""
-        return name_in(self.out, str(path))
+        """Return what the journal calls an image: its path from the folder of the COCO file where it lies below it.
+
+        The path is absolute. It makes no difference whether it, or the COCO file's, leads there by a link.
+        """
+        for place in (path, Path(os.path.realpath(path.parent), path.name)):
+            for folder in self._folders:
+                if place.is_relative_to(folder):
+                    return place.relative_to(folder).as_posix()
+        return path.as_posix()
 
     def path_of(self, name: str) -> Path:
         """Return where the image of a name lies."""

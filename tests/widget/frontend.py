@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import copy
 import itertools
+import threading
 
 import numpy as np
 
 from sam3_widget.core.runs import RunLengths
 
+UNTOUCHED = ["open", 0, None, None]
+"""Status, count, score and error of an image that nothing was told of."""
+TIMEOUT = 30
+
 
 class FrontEnd:
     """What a view knows: it applies messages as the front end does."""
+
+    _ids = itertools.count()  # of all views: two of one widget hear each other's answers
 
     def __init__(self, widget):
         self.widget = widget
@@ -20,10 +27,19 @@ class FrontEnd:
         self.state = {}
         self.masks = {}
         self.marks = {}
-        self._ids = itertools.count()
+        self.names = []
+        self.rows = {}
+        self.classes = {}
+        self.applied = None
+        self._news = threading.Condition()
         widget.send = self.receive
 
     def receive(self, content, buffers=None):
+        with self._news:
+            self._take(content, buffers)
+            self._news.notify_all()
+
+    def _take(self, content, buffers):
         self.sent.append((content, buffers))
         payload = copy.deepcopy(content["payload"])
         if content["type"] == "snapshot":
@@ -36,6 +52,11 @@ class FrontEnd:
                 self.marks[object_id, frame_idx] = mark
             gone = set(payload["removed"])
             self.marks = {k: m for k, m in self.marks.items() if k[0] not in gone and m != [None]}
+        elif content["type"] == "dataset":
+            self.names = payload.get("names", self.names)
+            self.rows = {} if payload["whole"] else self.rows
+            self.rows |= {image_idx: row for image_idx, *row in payload["rows"]}
+            self.classes, self.applied = dict(payload["classes"]), payload["applied"]
         elif content["type"] == "patch" and self.rev >= 0:
             assert payload["base"] == self.rev
             self.rev = content["rev"]
@@ -50,13 +71,39 @@ class FrontEnd:
 
     def request(self, kind, payload):
         """Send a request and return its one answer."""
-        request_id = f"view-{next(self._ids)}"
-        start = len(self.sent)
-        message = {"v": 1, "id": request_id, "type": kind, "rev": self.rev, "payload": payload}
-        self.widget._handle_custom_msg(message, [])
-        answers = [pair for pair in self.sent[start:] if pair[0]["id"] == request_id]
+        answers = self.answers(self.ask(kind, payload))
         assert len(answers) == 1
         return answers[0]
+
+    def ask(self, kind, payload):
+        """Send a request that may be answered later, and return its id."""
+        request_id = f"view-{next(self._ids)}"
+        message = {"v": 1, "id": request_id, "type": kind, "rev": self.rev, "payload": payload}
+        self.widget._handle_custom_msg(message, [])
+        return request_id
+
+    def answers(self, request_id):
+        return [pair for pair in list(self.sent) if pair[0]["id"] == request_id]
+
+    def awaited(self, request_id):
+        """Return the one answer of a request when it is there."""
+        self.until(lambda: self.answers(request_id))
+        answers = self.answers(request_id)
+        assert len(answers) == 1
+        return answers[0]
+
+    def until(self, holds):
+        """Return when something holds that messages make true."""
+        with self._news:
+            assert self._news.wait_for(holds, TIMEOUT)
+
+    def told(self, kind):
+        """Return the payloads of all messages of a kind, in order."""
+        return [content["payload"] for content, _ in list(self.sent) if content["type"] == kind]
+
+    def row(self, image_idx):
+        """Return what is told of an image: status, count, score, error."""
+        return self.rows.get(image_idx, UNTOUCHED)
 
     def command(self, name, **args):
         content, _ = self.request("command", {"name": name, "args": args})
@@ -67,7 +114,7 @@ class FrontEnd:
         live = self.widget._picture
         with live.lock:
             asked = lambda: [*live.state.instances, *live.state.concepts]  # noqa: E731 - read anew each time
-            assert live.lock.wait_for(lambda: not any(one.pending for one in asked()), 30)
+            assert live.lock.wait_for(lambda: not any(one.pending for one in asked()), TIMEOUT)
 
     def agrees(self):
         """Tell whether what the view knows is what Python holds."""
