@@ -22,19 +22,23 @@ class Arrays:
     """What a session and a widget hold at this moment; N is the number of instances, in order of creation."""
 
     _live: LivePicture
+    """Of a data set another one at any time: what asks twice keeps it."""
 
     def concept(self, concept_id: int) -> Concept:
         """Return one concept."""
-        return Concept.of(self._live, self._live.state.concept_of(concept_id))
+        live = self._live
+        return Concept.of(live, live.state.concept_of(concept_id))
 
     def instance(self, object_id: int) -> Instance:
         """Return one instance with its mask."""
-        return Instance.of(self._live, self._live.state.instance(object_id))
+        live = self._live
+        return Instance.of(live, live.state.instance(object_id))
 
     @property
     def concepts(self) -> tuple[Concept, ...]:
         """All concepts in order of creation."""
-        return tuple(Concept.of(self._live, c) for c in self._live.state.concepts)
+        live = self._live
+        return tuple(Concept.of(live, c) for c in live.state.concepts)
 
     @property
     def text(self) -> str:
@@ -45,16 +49,18 @@ class Arrays:
     @property
     def semantic_mask(self) -> NDArray[np.bool_]:
         """The pixels of all concepts, ``(H, W)`` bool, whichever instance they are of; none without a concept."""
-        state = self._live.state
+        live = self._live
+        state = live.state
         result = np.zeros((state.height, state.width), np.bool_)
-        for concept in self.concepts:
+        for concept in (Concept.of(live, c) for c in state.concepts):
             result |= concept.semantic_mask
         return result
 
     @property
     def instances(self) -> tuple[Instance, ...]:
         """All instances in order of creation."""
-        return tuple(Instance.of(self._live, i) for i in self._live.state.instances)
+        live = self._live
+        return tuple(Instance.of(live, i) for i in live.state.instances)
 
     @property
     def model(self) -> Model:
@@ -69,10 +75,11 @@ class Arrays:
     @property
     def masks(self) -> NDArray[np.bool_]:
         """All masks, ``(N, H, W)`` bool, exactly as drawn."""
-        state = self._live.state
+        live = self._live
+        state = live.state
         result = np.zeros((len(state.instances), state.height, state.width), np.bool_)
         for row, instance in zip(result, state.instances, strict=True):
-            row[:] = self._live.mask(instance).to_mask()
+            row[:] = live.mask(instance).to_mask()
         return result
 
     @property
@@ -103,8 +110,9 @@ class Arrays:
     @property
     def label_map(self) -> NDArray[np.int32]:
         """Which ``object_id`` each pixel shows, ``(H, W)`` int32, 0 for none; a smaller mask lies above a larger."""
-        state = self._live.state
-        runs = sorted(((self._live.mask(i), i.object_id) for i in state.instances), key=lambda r: -r[0].area)
+        live = self._live
+        state = live.state
+        runs = sorted(((live.mask(i), i.object_id) for i in state.instances), key=lambda r: -r[0].area)
         result = np.zeros((state.height, state.width), np.int32)
         for mask, object_id in runs:
             if mask.bbox:
@@ -115,7 +123,8 @@ class Arrays:
     @property
     def logits(self) -> NDArray[np.float32]:
         """Scores before the threshold, ``(N, h, w)`` float32 at the model's own resolution, over the whole image."""
-        found = [self._live.logits(i) for i in self._live.state.instances]
+        live = self._live
+        found = [live.logits(i) for i in live.state.instances]
         if not found:
             return np.zeros((0, 0, 0), np.float32)
         height, width = found[0].shape

@@ -275,7 +275,7 @@ class DataSet:
             for index in list(self._sheets) if self.is_open else ():
                 self._keep(index)
             known = {k: self._known(k) for k, entry in enumerate(self.entries) if entry.status in wanted}
-            return [annotated(record, self.entries[k].name) for k, record in known.items() if record is not None]
+        return [annotated(record, self.entries[k].name) for k, record in known.items() if record is not None]
 
     # What a person does.
 
@@ -316,16 +316,25 @@ class DataSet:
 
     def show(self, index: int, ahead: Sequence[object] | None = None) -> LiveDocument:
         """Go to an image; those that are ``ahead``, by default the next ones, are for :meth:`look_ahead`."""
+        following = self.following(index) if ahead is None else self._indices(ahead)
         self.open(index)  # read here, where nobody waits for the lock
         with LOCK:
             live = self.open(index)  # it may have been put away meanwhile
-            self._keep(self.current)
-            self.current = index
+            before = self.current
+            self._keep(before)
             self._visit(index)
-            self._ahead = self.following(index) if ahead is None else tuple(self.index(k) for k in ahead)
+            self._remember(index)
+            self.current, self._ahead = index, following
+            if before not in (index, *following) and not pending_of(self._sheets[before].live.state):
+                self._sheets[before].live.cancel()  # nobody waits for it, and others are to be encoded
             self._put_away()
-            self._remember()
         return live
+
+    def _indices(self, images: object) -> tuple[int, ...]:
+        if not isinstance(images, (list, tuple)):
+            message = f"ahead must be a list of images, got {images!r:.80}"
+            raise InvalidPromptError(message)
+        return tuple(self.index(image) for image in images)
 
     def following(self, index: int, way: Literal[1, -1] = 1) -> tuple[int, ...]:
         """Return the next images after one that can be opened, as far as is known: two at most."""
@@ -369,7 +378,7 @@ class DataSet:
             for index, sheet in list(self._sheets.items()):
                 if index != self.current and not (sheet.visited and sheet.live.history):
                     self._drop(index)  # opened anew when it is needed, with what is asked now
-            self._remember()
+            self._remember(self.current)
             self._tell([])
         return self.applied
 
@@ -440,8 +449,7 @@ class DataSet:
         sheet = self._sheets[index]
         sheet.visited = True
         if sheet.live.keeper is None:
-            autosave.begin(sheet.live, self.store.session_path(self.entries[index].name))
-            keeper: Any = sheet.live.keeper
+            keeper = autosave.begin(sheet.live, self.store.session_path(self.entries[index].name))
             if not len(sheet.live.history) == sheet.began == len(sheet.recorded):
                 keeper.changed()  # something was said already, beside which masks it came with
         sheet.stop()
@@ -468,8 +476,14 @@ class DataSet:
             if not sheet.visited and index not in needed:
                 self._drop(index)
             elif len(self._sheets) > _KEPT and index not in needed and not pending_of(sheet.live.state):
-                self._keep(index)
-                self._drop(index)
+                try:
+                    self._keep(index)
+                    if sheet.live.keeper is not None:
+                        sheet.live.keeper.flush()
+                except OSError as error:  # it stays open until it can be written
+                    self._failed(error)
+                else:
+                    self._drop(index)
 
     def _drop(self, index: int) -> None:
         self._close(self._sheets.pop(index))
@@ -565,9 +579,9 @@ class DataSet:
         if sheet.visited and not _alike(sheet.recorded, _drawn(sheet.live)):
             self._write(index)
 
-    def _remember(self) -> None:
+    def _remember(self, index: int) -> None:
         """Note where the work is."""
-        name = self.entries[self.current].name
+        name = self.entries[index].name
         self.store.place = {"current": name, "applied": [[name, args] for name, args in self._applied]}
 
     def _tell(self, indices: Sequence[int]) -> None:

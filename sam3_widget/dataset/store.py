@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from sam3_widget.errors import FormatError, LockedError
 from sam3_widget.labelling.journal import Journal
 from sam3_widget.labelling.output import write_output
-from sam3_widget.saving.files import read_json, write_atomically
+from sam3_widget.saving.files import read_json, sweep, write_atomically
 from sam3_widget.saving.locks import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sam3_widget.labelling.journal import Record
 
@@ -69,7 +69,14 @@ class Store:
         self._failed = failed
         self._journal = self._opened()
         self._sessions = self.out.with_name(f"{self.out.name}.sessions")
-        self._sessions.mkdir(exist_ok=True)
+        try:
+            self._sessions.mkdir(exist_ok=True)
+            for file in (self.out, self._sessions / "state.json"):
+                sweep(file)
+        except OSError as error:
+            self._journal.close()
+            message = f"{self._sessions} must be a folder that can be written: {error}"
+            raise FormatError(message) from None
         self._mutex, self._writing = threading.Lock(), threading.Lock()
         self._changes = self._written = 0
         self._thread: threading.Thread | None = None
@@ -167,7 +174,8 @@ class Store:
         with self._writing:
             changes = self._changes
             if changes > self._written:
-                write_output(self.out, self._accepted, self.classes)
+                read = self._journal.now()
+                write_output(self.out, lambda: self._accepted(read()), self.classes)
                 self._written = changes
 
     def close(self) -> None:
@@ -181,8 +189,8 @@ class Store:
         finally:
             self._journal.close()
 
-    def _accepted(self) -> Iterator[Record]:
-        for record in self._journal.records():
+    def _accepted(self, records: Iterable[Record]) -> Iterator[Record]:
+        for record in records:
             if record["status"] == ACCEPTED:
                 yield {**record, "file": str(self.path_of(record["file"]))}
 

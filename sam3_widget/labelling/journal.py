@@ -11,7 +11,7 @@ from sam3_widget.errors import FormatError, LockedError
 from sam3_widget.saving.locks import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
 VERSION = 1
@@ -49,12 +49,11 @@ class Journal:
         self.path = Path(path)
         self.finished: dict[str, bool] = {}
         self._newest: dict[str, int] = {}
-        self._size = 0
         self._lock = FileLock(self.path)
         if not self._lock.acquire():
             message = f"{self.path} is in use by {self._lock.holder()}: wait for it, or give another name"
             raise LockedError(message)
-        self._file = self.path.open("a+b")
+        self._file = self.path.open("ab", buffering=0)
         try:
             self._resume(json.loads(json.dumps(asked)))
         except BaseException:
@@ -72,21 +71,36 @@ class Journal:
         self.close()
 
     def add(self, records: Sequence[Record]) -> None:
-        """Write what became of some images; when this returns it is on the disk."""
+        """Write what became of some images; when this returns it is on the disk.
+
+        Raises
+        ------
+        OSError
+            It cannot be written, and nothing of it is in the file.
+        """
         lines = [json.dumps(record).encode() + b"\n" for record in records]
-        self._write(b"".join(lines))
+        at = self._append(b"".join(lines))
         for record, line in zip(records, lines, strict=True):
-            self._note(record, line)
+            self._note(record, at)
+            at += len(line)
 
     def records(self) -> Iterator[Record]:
         """Read the newest line of every image, in the order of the file, one at a time."""
-        newest = set(self._newest.values())
-        with self.path.open("rb") as file:
-            at = 0
-            for line in file:
-                if at in newest:
-                    yield json.loads(line)
-                at += len(line)
+        return self.now()()
+
+    def now(self) -> Callable[[], Iterator[Record]]:
+        """Return a function that reads what the journal holds now, each time the same, whatever is added later."""
+        newest = set(self._newest.copy().values())
+
+        def read() -> Iterator[Record]:
+            with self.path.open("rb") as file:
+                at = 0
+                for line in file:
+                    if at in newest:
+                        yield json.loads(line)
+                    at += len(line)
+
+        return read
 
     def record(self, file: str) -> Record | None:
         """Read the newest line of an image; None where there is none."""
@@ -104,26 +118,26 @@ class Journal:
 
     def _resume(self, asked: Mapping[str, Any]) -> None:
         head = {"version": VERSION, "asked": asked}
+        size = 0
         with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+            for line in file:
                 if not line.endswith(b"\n"):
                     break  # cut off by a kill
-                self._read(number, line, head)
-        self._file.truncate(self._size)
-        if self._size == 0:
-            line = json.dumps(head).encode() + b"\n"
-            self._write(line)
-            self._size = len(line)
+                self._read(line, size, head)
+                size += len(line)
+        self._file.truncate(size)
+        if size == 0:
+            self._append(json.dumps(head).encode() + b"\n")
 
-    def _read(self, number: int, line: bytes, head: Mapping[str, Any]) -> None:
+    def _read(self, line: bytes, at: int, head: Mapping[str, Any]) -> None:
         """Take a line that is there already; the first is the head."""
         try:
             told = json.loads(line)
-            if number > 1:
-                self._note(told, line)
+            if at > 0:
+                self._note(told, at)
                 return
         except (ValueError, TypeError, KeyError) as error:
-            message = f"{self.path} is not the journal of a run: line {number} says {line[:80]!r}"
+            message = f"{self.path} is not the journal of a run: at byte {at} it says {line[:80]!r}"
             raise FormatError(message) from error
         if told != head:
             message = (
@@ -131,15 +145,21 @@ class Journal:
                 "give another name, or delete the file to begin anew"
             )
             raise FormatError(message)
-        self._size = len(line)
 
-    def _note(self, record: Record, line: bytes) -> None:
-        """Remember what the next line says."""
+    def _note(self, record: Record, at: int) -> None:
+        """Remember what the line that begins at a byte says."""
         file = record["file"]
-        self.finished[file], self._newest[file] = "error" not in record, self._size
-        self._size += len(line)
+        self.finished[file], self._newest[file] = "error" not in record, at
 
-    def _write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    def _append(self, data: bytes) -> int:
+        """Write at the end, all of it or nothing; return where it begins."""
+        start = os.fstat(self._file.fileno()).st_size
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
+            os.fsync(self._file.fileno())
+        except BaseException:
+            self._file.truncate(start)
+            raise
+        return start

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from sam3_widget.errors import LockedError, Sam3WidgetError
-from sam3_widget.saving.files import write_atomically
+from sam3_widget.saving.files import sweep, write_atomically
 from sam3_widget.saving.sessions import check_image, locked, read, to_bytes
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ _open: WeakValueDictionary[Path, Autosave] = WeakValueDictionary()
 """Those of this process, by their files; guarded by the lock of all documents."""
 
 
-def begin(live: LiveDocument, path: str | os.PathLike[str]) -> None:
+def begin(live: LiveDocument, path: str | os.PathLike[str]) -> Autosave:
     """Save a document as it goes, and go on from the file where there is one.
 
     A session of this process that is saved to the same file, as when a cell runs again, hands over: it is saved a last
@@ -181,8 +181,9 @@ def begin(live: LiveDocument, path: str | os.PathLike[str]) -> None:
             live.restore(saved.record, classes)
             live.notice = _went_on(saved, target, live.model.name)
             log.info(live.notice)
-        _sweep(target)
-        live.keeper = _open[target] = Autosave(live, target, lock)
+        sweep(target)
+        keeper = live.keeper = _open[target] = Autosave(live, target, lock)
+        return keeper
 
 
 def _went_on(saved: SavedSession, target: Path, model: str) -> str:
@@ -191,16 +192,6 @@ def _went_on(saved: SavedSession, target: Path, model: str) -> str:
     counted = f"{steps} step{'s' * (steps != 1)}, {objects} object{'s' * (objects != 1)}"
     other = "" if saved.model.name == model else f" It was made with the model {saved.model.name}; this is {model}."
     return f"Went on from {target.name}, saved {saved.when}: {counted}.{other}"
-
-
-def _sweep(target: Path) -> None:
-    """Remove what writers that were killed left beside the file; nobody writes it now."""
-    for part in target.parent.glob(f".{_escaped(target.name[:64])}.????????.part"):
-        part.unlink(missing_ok=True)
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 @atexit.register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import secrets
@@ -37,7 +38,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
 def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Write a file piece by piece that takes its name when all of it is there; see :func:`write_atomically`."""
     target = Path(os.path.realpath(path))
-    part = target.with_name(f".{target.name[:32]}.{secrets.token_hex(4)}.part")
+    part = target.with_name(f"{_start_of_part(target)}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
             yield file
@@ -50,6 +51,17 @@ def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def sweep(path: str | os.PathLike[str]) -> None:
+    """Remove what writers of a file left beside it that were killed; nobody may be writing it now."""
+    target = Path(os.path.realpath(path))
+    for part in target.parent.glob(f"{glob.escape(_start_of_part(target))}.????????.part"):
+        part.unlink(missing_ok=True)
+
+
+def _start_of_part(target: Path) -> str:
+    return f".{target.name[:32]}"
 
 
 def write_into(folder: str | os.PathLike[str], files: Mapping[str, bytes | str]) -> None:

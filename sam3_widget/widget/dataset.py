@@ -6,12 +6,13 @@ import os
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import traitlets
 
 from sam3_widget.dataset.dataset import DataSet
-from sam3_widget.errors import InvalidImageError, ProtocolError
+from sam3_widget.errors import ProtocolError, Sam3WidgetError
 from sam3_widget.session import Session, Verbs
 from sam3_widget.widget import imagery
 from sam3_widget.widget.canvas import CanvasWidget
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sam3_widget.io import AnnotatedImage
     from sam3_widget.live import LiveDocument, LivePicture
     from sam3_widget.models.base import Model
+    from sam3_widget.results import Concept, Instance
     from sam3_widget.widget.protocol import Request
 
     Drawn = tuple[dict[str, Any], bytes]
@@ -99,7 +101,7 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
         outline: bool = False,
     ) -> None:
         self._data = data = DataSet(images, out, classes, model, annotations, order, _place())
-        self._previews: OrderedDict[str, Drawn] = OrderedDict()
+        self._previews: OrderedDict[tuple[str, str], Drawn] = OrderedDict()
         self._drawing = threading.Lock()
         self._thumbs = ThreadPoolExecutor(1, "sam3w-thumbs")
         self._notice = _went_on(data)
@@ -109,7 +111,7 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
             told = {"length": len(data.entries), "out": data.store.out.name, "order": data.order}
             look = {"height": height, "opacity": opacity, "outline": outline}
             super().__init__(
-                data.live.listen,
+                lambda _: data.live.listen(_Ears(self, data.live)),
                 _image=info,
                 _preview=preview,
                 _dataset=told,
@@ -225,6 +227,12 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
         """Close the view of a data set that is closed."""
         self.close()
 
+    def _run_for(self, name: str, **args: Any) -> Instance:  # noqa: ANN401 - as there
+        return self.session._run_for(name, **args)  # noqa: SLF001 - another image may be there when the model answers
+
+    def _run_for_concept(self, name: str, **args: Any) -> Concept:  # noqa: ANN401 - as there
+        return self.session._run_for_concept(name, **args)  # noqa: SLF001 - as above
+
     @property
     def _live(self) -> LiveDocument:  # type: ignore[override]
         return self._data.live
@@ -249,6 +257,18 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
 
     # Going from image to image.
 
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take what the browser set in its model; the image it wants first, where a refusal is no trait's."""
+        rest = dict(sync_data)
+        wanted = rest.pop("image_idx", None)
+        if wanted is not None:
+            try:
+                self.image_idx = wanted
+            except (Sam3WidgetError, traitlets.TraitError) as error:
+                self._send_error(error, None)
+                self.send_state(["image_idx"])
+        super().set_state(rest)
+
     @traitlets.validate("image_idx")
     def _readable(self, proposal: Mapping[str, Any]) -> int:
         index = self._data.index(proposal["value"])
@@ -258,14 +278,19 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
     @traitlets.observe("image_idx")
     def _follow(self, _: object) -> None:
         if self._data.current != self.image_idx:
-            self._show(self.image_idx)
+            try:
+                self._show(self.image_idx)
+            finally:
+                self.image_idx = self._data.current  # where that failed, the trait tells what is on the canvas
 
     def _step(self, way: Literal[1, -1]) -> bool:
         while following := self._data.following(self._data.current, way):
             try:
                 self.image_idx = following[0]
-            except InvalidImageError:  # it is one of those now that cannot be read, and follows no more
-                continue
+            except Sam3WidgetError:
+                if self._data.entries[following[0]].error is None:
+                    raise
+                continue  # it is one of those now that cannot be opened, and follows no more
             return True
         return False
 
@@ -275,18 +300,20 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
             live = self._data.show(index, ahead)
             if self._stop is not None:
                 self._stop()
-            self._stop = live.listen(self)
+            self._stop = live.listen(_Ears(self, live))
             info, preview = self._pictured(live)
-            with self.hold_sync():  # one message: a picture and its description belong together
-                self._image, self._preview, self.image_idx = info, preview, index
-            self.progressed("idle", None)
-            self.changed()
+            try:
+                with self.hold_sync():  # one message: a picture and its description belong together
+                    self._image, self._preview, self.image_idx = info, preview, index
+            finally:  # whatever observers do
+                self.progressed("idle", None)
+                self.changed()
         live.prepare()
         self._data.look_ahead(self._pictured)
 
     def _pictured(self, live: LiveDocument) -> Drawn:
         """Return the description of an image and its preview; drawn once, for images ahead before anybody is there."""
-        key = live.image.key
+        key = (live.image.path, live.image.key)
         with self._drawing:
             found = self._previews.get(key)
         if found is None:
@@ -365,6 +392,25 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
         if whole:
             payload["names"] = _names([entry.path for entry in entries])
         self.send(envelope("dataset", self._shown.rev, payload))
+
+
+@dataclass(frozen=True)
+class _Ears:
+    """Hears of the image on the canvas."""
+
+    widget: Sam3DatasetWidget
+    live: LiveDocument
+
+    def changed(self) -> None:
+        self.widget.changed()
+
+    def progressed(self, phase: str, fraction: float | None) -> None:
+        self.widget.progressed(phase, fraction)
+        if self.widget._live is not self.live:  # noqa: SLF001 - it was left while this was on its way
+            self.widget.progressed("idle", None)
+
+    def failed(self, error: Exception) -> None:
+        self.widget.failed(error)
 
 
 def _row(index: int, entry: Entry) -> list[object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -140,9 +141,11 @@ def thumbnail(path: Path, size: tuple[int, int] = THUMB_SIZE) -> tuple[dict[str,
 def _draft(path: Path, size: tuple[int, int]) -> NDArray[np.uint8] | None:
     """Read an RGB JPEG at the smallest of the sizes that its decoder offers and that is large enough; no other file."""
     try:
-        with PILImage.open(path, formats=["JPEG"]) as picture:
-            picture.draft("RGB", size)
-            return np.asarray(ImageOps.exif_transpose(picture)) if picture.mode == "RGB" else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)
+            with PILImage.open(path, formats=["JPEG"]) as picture:
+                picture.draft("RGB", size)
+                return np.asarray(ImageOps.exif_transpose(picture)) if picture.mode == "RGB" else None
     except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError):
         return None
 

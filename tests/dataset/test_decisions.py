@@ -164,7 +164,6 @@ def test_a_file_that_cannot_be_written_is_told_and_tried_again(opened, out, monk
     assert list(labels(out)) == ["images/00.png", "images/01.png"]
 
 
-@pytest.mark.xfail(reason="the journal is read twice for one file, and may have changed between")
 def test_a_decision_while_the_file_is_written_mixes_no_images(opened, out, monkeypatch):
     data = opened()
 
@@ -338,7 +337,6 @@ def test_a_decision_that_could_not_be_written_is_none(opened, work, monkeypatch)
     assert again.entries[0].count == 1
 
 
-@pytest.mark.xfail(reason="the journal does not cut off what a full disk leaves of a line")
 def test_a_decision_that_a_full_disk_refused_harms_no_other(opened, out):
     data = opened()
     data.decide(0, "accepted")

@@ -1004,7 +1004,7 @@ def test_closing_twice_is_closing_once(view, widget, out, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "what", ["sam3_widget.dataset.store.write_output", "sam3_widget.labelling.journal.Journal._write"]
+    "what", ["sam3_widget.dataset.store.write_output", "sam3_widget.labelling.journal.Journal._append"]
 )
 def test_closing_goes_on_where_something_cannot_be_written(label, folder, monkeypatch, tmp_path, what):
     widget = label(folder)
