@@ -8,7 +8,7 @@ import math
 import os
 from collections import Counter, OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -275,7 +275,11 @@ class DataSet:
             for index in list(self._sheets) if self.is_open else ():
                 self._keep(index)
             known = {k: self._known(k) for k, entry in enumerate(self.entries) if entry.status in wanted}
-        return [annotated(record, self.entries[k].name) for k, record in known.items() if record is not None]
+        found = []
+        for index, record in known.items():  # without the lock: it takes a while
+            with suppress(InvalidImageError):
+                found.append(annotated(record or self._empty(index), self.entries[index].name))
+        return found
 
     # What a person does.
 
@@ -305,9 +309,8 @@ class DataSet:
                     self._tell([index])
                 return self._sheets[index].live
         except (InvalidImageError, FormatError) as error:
-            entry.error = str(error)
-            self._tell([index])
-            raise InvalidImageError(entry.error) from error
+            self._unreadable(index, error)
+            raise InvalidImageError(str(error)) from error
 
     def _check_open(self) -> None:
         if not self.is_open:
@@ -382,10 +385,9 @@ class DataSet:
             self._tell([])
         return self.applied
 
-    def watch(self, watcher: Watcher) -> Callable[[], None]:
-        """Tell a watcher what changes; what this returns ends it."""
+    def watch(self, watcher: Watcher) -> None:
+        """Tell a watcher what changes, until the data set is closed."""
         self._watchers.append(watcher)
-        return lambda: self._watchers.remove(watcher) if watcher in self._watchers else None
 
     def flush(self) -> None:
         """Return when all that was said so far is on the disk, and the COCO file holds it."""
@@ -418,7 +420,7 @@ class DataSet:
         """Make the document of an image."""
         entry = self.entries[index]
         live = LiveDocument(image, self.model, tuple(dict.fromkeys([*self.classes, *filter(None, self._counts)])))
-        path, record = self.store.session_path(entry.name), self.store.record(entry.name)
+        path, record = self.store.session_path(entry.name), self._recorded(index)
         start = entry.start if record is None else annotated(record, entry.name)
         objects = start.objects if start is not None else ()
         ids = tuple(range(1, 1 + len(objects))) if record is None else tuple(o.object_id for o in objects)
@@ -534,31 +536,48 @@ class DataSet:
         sheet = self._sheets.get(index)
         return sheet if sheet is not None and (sheet.visited or sheet.live.keeper is not None) else None
 
-    def _record_of(self, index: int) -> Record:
-        """Return what became of an image, as it is now."""
+    def _known(self, index: int) -> Record | None:
+        """Return what became of an image, as it is now; None where nothing is known of it."""
         entry, sheet = self.entries[index], self._worked_on(index)
         head = {"file": entry.name, "status": entry.status}
         if sheet is not None:
             told = [told_of_object(k, label, m, self._score(sheet, k, m)) for k, label, m in _drawn(sheet.live)]
             return {**head, "height": sheet.live.image.height, "width": sheet.live.image.width, "objects": told}
-        known = self.store.record(entry.name)
+        known = self._recorded(index)
         if known is not None:
             return {**known, **head}
         if entry.start is not None:
             start = entry.start
             told = [told_of_object(o.object_id, o.label, o.mask, o.score) for o in start.objects]
             return {**head, "height": start.height, "width": start.width, "objects": told}
-        image = Image.read(entry.path)
-        return {**head, "height": image.height, "width": image.width, "objects": []}
+        return None
 
-    def _known(self, index: int) -> Record | None:
-        """Return what became of an image; None where that is nothing, and the image cannot be read."""
+    def _recorded(self, index: int) -> Record | None:
+        """Return what the journal says of an image; None where that is no more than that it could not be read."""
+        record = self.store.record(self.entries[index].name)
+        return record if record is not None and "height" in record else None
+
+    def _empty(self, index: int) -> Record:
+        """Return what became of an image that nothing is known of.
+
+        Raises
+        ------
+        InvalidImageError
+            It cannot be read.
+        """
+        entry = self.entries[index]
         try:
-            return self._record_of(index)
+            image = Image.read(entry.path)
         except InvalidImageError as error:
-            self.entries[index].error = str(error)
-            self._tell([index])
-            return None
+            self._unreadable(index, error)
+            raise
+        size = {"height": image.height, "width": image.width}
+        return {"file": entry.name, "status": entry.status, **size, "objects": []}
+
+    def _unreadable(self, index: int, error: Exception) -> None:
+        """Note why an image cannot be opened."""
+        self.entries[index].error = str(error)
+        self._tell([index])
 
     def _write(self, index: int) -> None:
         """Note in the journal what became of an image, as it is now.
@@ -569,9 +588,19 @@ class DataSet:
         sheet = self._worked_on(index)
         if sheet is not None and sheet.live.keeper is not None:
             sheet.live.keeper.flush()
-        self.store.add(self._record_of(index))
+        self.store.add(self._known(index) or self._nothing(index))
         if sheet is not None:
             sheet.recorded = _drawn(sheet.live)
+
+    def _nothing(self, index: int) -> Record:
+        """Return what became of an image that nothing is known of; one that cannot be read may be left out."""
+        entry = self.entries[index]
+        try:
+            return self._empty(index)
+        except InvalidImageError:
+            if entry.status == "accepted":
+                raise
+            return {"file": entry.name, "status": entry.status, "objects": []}
 
     def _keep(self, index: int) -> None:
         """Note in the journal what became of an open image, where that is new."""
@@ -586,11 +615,11 @@ class DataSet:
 
     def _tell(self, indices: Sequence[int]) -> None:
         with LOCK:
-            for watcher in list(self._watchers):
+            for watcher in self._watchers:
                 watcher.told(indices)
 
     def _failed(self, error: Exception) -> None:
-        for watcher in list(self._watchers):
+        for watcher in self._watchers:
             watcher.failed(error)
 
 

@@ -105,7 +105,6 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
         self._drawing = threading.Lock()
         self._thumbs = ThreadPoolExecutor(1, "sam3w-thumbs")
         self._notice = _went_on(data)
-        self._deaf = data.watch(self)
         try:
             info, preview = self._pictured(data.live)
             told = {"length": len(data.entries), "out": data.store.out.name, "order": data.order}
@@ -120,7 +119,9 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
             )
         except BaseException:
             data.close()
+            super().close()
             raise
+        data.watch(self)
         data.look_ahead(self._pictured)
 
     @property
@@ -215,7 +216,6 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
             data.close()  # which calls this again
             return
         if data is not None:
-            self._deaf()
             self._thumbs.shutdown(wait=False, cancel_futures=True)
         super().close()
 
@@ -379,8 +379,6 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
 
     def _tell_dataset(self, indices: Iterable[int], *, whole: bool = False) -> None:
         """Send rows ``[image_idx, status, count, score, error]``; the whole leaves out what nothing is known of."""
-        if not hasattr(self, "_shown"):
-            return  # there is no view yet, and the first one is told everything
         entries = self._data.entries
         rows = [_row(k, entries[k]) for k in indices]
         payload = {

@@ -211,11 +211,11 @@ class Sam3VideoWidget(CanvasWidget, VideoVerbs):
     def _serve(self, request: Request) -> tuple[Mapping[str, Any], Sequence[bytes]]:
         """Return a tile of the frame on the canvas, or the picture and the masks of any frame."""
         payload = request.payload
-        if request.type == "script":
-            message = "a clip has no script yet"
-            raise ProtocolError(message)
         if request.type == "tile":
             return imagery.tile(self._frame.image, str(self._frame.frame_idx), payload, FRAME_SIDE)
+        if request.type != "frame":
+            message = f"a clip has no {request.type}"
+            raise ProtocolError(message)
         frame_idx = frame_of(self._live.document.length, payload.get("frame_idx"))
         frame = self._live.frame(frame_idx)
         with frame.lock:

@@ -116,7 +116,27 @@ def test_none_that_can_be_read_is_an_error_and_nobody_holds_the_file(opened, wor
     assert opened().current == 0
 
 
-def test_what_cannot_be_read_can_be_decided_only_if_something_is_known_of_it(opened, work, out):
+def test_what_cannot_be_read_can_be_left_out_and_is_an_image_again_when_it_is_repaired(opened, work, out):
+    broken = work / "images" / "02.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no picture")
+    data = opened()
+    data.decide(2, "rejected")
+    assert (data.entries[2].status, data.annotations("rejected")) == ("rejected", [])
+    data.close()
+    again = opened()
+    assert again.entries[2].status == "rejected"
+    with pytest.raises(InvalidImageError, match=r"02\.png"):
+        again.decide(2, "accepted")
+    broken.write_bytes(whole)
+    again.show(2)
+    click(again, 15, 15)
+    again.decide(2, "accepted")
+    again.close()
+    assert labels(out) == {"images/02.png": ["cat"]}
+
+
+def test_what_cannot_be_read_can_be_accepted_only_if_something_is_known_of_it(opened, work, out):
     data = opened()
     data.show(1)
     click(data, 15, 15)

@@ -870,7 +870,7 @@ def test_saving_that_failed_is_made_up_for(view, widget, out, monkeypatch):
     widget.accept()
     click(view, 0)
     with monkeypatch.context() as patch:
-        patch.setattr(widget._data.store._journal, "_write", full_disk)
+        patch.setattr(widget._data.store._journal, "_append", full_disk)
         with pytest.raises(OSError, match="No space"):
             widget.flush()
     widget.flush()
@@ -904,7 +904,7 @@ def test_image_that_cannot_be_saved_is_not_put_away(many, monkeypatch):
 
 def test_decision_that_cannot_be_written_is_not_taken(view, widget, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(widget._data.store._journal, "_write", full_disk)
+        patch.setattr(widget._data.store._journal, "_append", full_disk)
         answer = view.command("decide", image_idx=0, status="rejected")
         assert answer["type"] == "error"
     assert widget.statuses[0] == "open"
