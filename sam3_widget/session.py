@@ -196,9 +196,12 @@ class Verbs(Arrays):
         """
         return self._run_for_concept("set_text", text=text, at=at, concept_id=_id(concept, "concept_id"))
 
-    def add_concept(self, text: str, *, at: Sequence[float] | None = None) -> Concept:
-        """Find every instance of one more concept, beside those there are; see :meth:`set_text`."""
-        return self._run_for_concept("add_concept", text=text, at=at)
+    def add_concept(self, text: str, *, at: Sequence[float] | None = None, label: str = "") -> Concept:
+        """Find every instance of one more concept, beside those there are; see :meth:`set_text`.
+
+        What is found is labelled ``label``, by default with the words themselves.
+        """
+        return self._run_for_concept("add_concept", text=text, at=at, label=label)
 
     def remove_concept(self, concept: Concept | int) -> None:
         """Remove a concept with its instances; those that a person refined, labelled or locked stay."""

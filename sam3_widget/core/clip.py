@@ -174,7 +174,7 @@ class ClipState:
         concepts = {c.concept_id: c for sheet in self.sheets.values() for c in sheet.concepts}
         common, tracks, ids = self.common, dict(self.tracks), []
         for concept_id, carried in newcomers:
-            made = InstanceState(common.next_object_id, concepts[concept_id].text, concept_id=concept_id)
+            made = InstanceState(common.next_object_id, concepts[concept_id].found_as, concept_id=concept_id)
             common = replace(common.put(made).named(made.label), next_object_id=made.object_id + 1)
             tracks[made.object_id] = {frame_idx: carried}
             ids.append(made.object_id)

@@ -34,17 +34,20 @@ def set_text(state: State, text: object, concept_id: object = None, at: object =
             if instance.concept_id == concept.concept_id and instance.touched:
                 state = state.put(replace(instance, concept_id=None, matched=None))
     state = replace(state, selected=None)  # what comes next is said of what will be found
-    return _put(state, replace(_welcoming(state, concept, spot), text=words, at=spot).asked())
+    return _put(state, replace(_welcoming(state, concept, spot), text=words, at=spot, label="").asked())
 
 
-def add_concept(state: State, text: object, at: object = None) -> State:
-    """Add a concept to those there are, and make it the active one; the one of these words where there is one."""
-    words, spot = prompts.phrase(text), _spot(state, at)
+def add_concept(state: State, text: object, at: object = None, label: object = "") -> State:
+    """Add a concept to those there are, and make it the active one; the one of these words where there is one.
+
+    What is found is of the class ``label``, "" for one named as the words; a concept that is there keeps its own.
+    """
+    words, spot, name = prompts.phrase(text), _spot(state, at), prompts.class_name(label)
     there = next((c for c in state.concepts if (c.text, c.at) == (words, spot)), None)
     if there is not None:
         return _put(state, _retried(there))
     state, concept = _started(replace(state, selected=None))
-    return _put(state, replace(concept, text=words, at=spot).asked())
+    return _put(state, replace(concept, text=words, at=spot, label=name).asked())
 
 
 def remove_concept(state: State, concept_id: object) -> State:

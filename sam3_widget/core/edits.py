@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from sam3_widget.core.prompts import BoxRow, Corners, PointRow
     from sam3_widget.core.runs import RunLengths
 
-_MAX_LABEL = 200
 _MAX_RADIUS = 16_000  # OpenCV draws no thicker line
 
 
@@ -130,7 +129,7 @@ def choose_candidate(state: State, object_id: object, index: object) -> State:
 def set_label(state: State, object_id: object, label: object) -> State:
     """Name the class of an instance; "" takes the name away."""
     instance = state.instance(prompts.integer(object_id, "object_id"))
-    name = _name(label)
+    name = prompts.class_name(label)
     return state.named(name).put(replace(instance, label=name, labelled=bool(name)))
 
 
@@ -248,14 +247,6 @@ def _pixels(state: State, area: object, name: str) -> int:
     return number
 
 
-def _name(label: object) -> str:
-    """Return a class name without the space around it."""
-    if not isinstance(label, str) or len(label) > _MAX_LABEL or not label.isprintable():
-        message = f"label must be one line of text, of at most {_MAX_LABEL} characters, got {label!r:.200}"
-        raise InvalidPromptError(message)
-    return label.strip()
-
-
 def _unlocked(instance: InstanceState) -> InstanceState:
     if instance.locked:
         message = f"object {instance.object_id} is locked: unlock it to change it"
@@ -282,7 +273,7 @@ def _target(
 
     One that is there keeps its label.
     """
-    name = _name(label)
+    name = prompts.class_name(label)
     if object_id is not None:
         instance = _editable(state, object_id)
     elif starts:

@@ -155,8 +155,8 @@ def _matched(
         linked_rows.add(row)
         linked_columns.add(column)
         instance, answer = rows[row], finding.answers[free[column]]
-        keeps = instance.labelled or not concept.text or (instance.touched and unwanted[column])
-        label = instance.label if keeps else concept.text
+        keeps = instance.labelled or not concept.found_as or (instance.touched and unwanted[column])
+        label = instance.label if keeps else concept.found_as
         linked = replace(instance, matched=answer, concept_id=concept.concept_id, label=label)
         linked = linked if instance.touched else replace(linked, found=answer)
         if instance in concept.away:
@@ -214,7 +214,7 @@ def _added(state: State, concept_id: int, finding: Finding, wanted: Sequence[int
         if made is None or made.object_id in used:
             object_id = finding.object_ids.setdefault(k, state.next_object_id)
             object_id = state.next_object_id if object_id in used else object_id
-            made = InstanceState(object_id, concept.text, found=answer, matched=answer, concept_id=concept_id)
+            made = InstanceState(object_id, concept.found_as, found=answer, matched=answer, concept_id=concept_id)
         used.add(made.object_id)
         state = replace(state, next_object_id=max(state.next_object_id, made.object_id + 1)).named(made.label)
         added.append(made)

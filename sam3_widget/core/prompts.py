@@ -153,6 +153,14 @@ def phrase(text: object, longest: int = 200) -> str:
     return " ".join(text.split())
 
 
+def class_name(label: object, longest: int = 200) -> str:
+    """Return a class name without the space around it, or raise an error that says what was expected."""
+    if not isinstance(label, str) or len(label) > longest or not label.isprintable():
+        message = f"label must be one line of text, of at most {longest} characters, got {label!r:.200}"
+        raise InvalidPromptError(message)
+    return label.strip()
+
+
 def position(x: object, y: object, width: int, height: int) -> tuple[float, float]:
     """Return ``(x, y)`` inside the image, or raise an error that says what was expected."""
     px, py = number(x, "x"), number(y, "y")

@@ -159,6 +159,7 @@ class _Reader:
             row.picks("away", self._instances),
             row.pick("finding", self._findings),
             self._settled(row.inner("settled")) if "settled" in row else None,
+            row.text("label", ""),
         )
 
     def _settled(self, row: Row) -> tuple[object, ...]:

@@ -196,6 +196,7 @@ class _Tables:
         return _given(
             concept_id=concept.concept_id,
             text=concept.text or None,
+            label=concept.label or None,
             exemplars=_exemplars(concept.exemplars) or None,
             at=concept.at,
             score_threshold=concept.score_threshold,

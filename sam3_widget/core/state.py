@@ -181,6 +181,8 @@ class ConceptState:
         None where there is nothing to look for: negative exemplars alone.
     settled : object
         What its instances were last made of: see :func:`sam3_widget.core.matching.settle`.
+    label : str
+        Class of what is found; "" is that of its words.
     """
 
     concept_id: int
@@ -192,6 +194,12 @@ class ConceptState:
     away: tuple[InstanceState, ...] = ()
     finding: Finding | None = None
     settled: object = None
+    label: str = ""
+
+    @property
+    def found_as(self) -> str:
+        """The class of what is found."""
+        return self.label or self.text
 
     @property
     def name(self) -> str:

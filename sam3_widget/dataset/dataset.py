@@ -4,57 +4,39 @@ from __future__ import annotations
 
 import atexit
 import logging
-import math
 import os
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
-import numpy as np
-
 from sam3_widget.core.image import Image, image_paths
-from sam3_widget.core.prompts import integer
-from sam3_widget.core.state import Settings
-from sam3_widget.dataset.entries import STATUSES, Entry, listed, starts
+from sam3_widget.dataset.asked import Asked
+from sam3_widget.dataset.entries import Entries, Entry, checked_status, starts
+from sam3_widget.dataset.sheet import Sheet
 from sam3_widget.dataset.store import Store
 from sam3_widget.errors import (
     FormatError,
     InvalidImageError,
-    InvalidPromptError,
     LockedError,
-    NotFoundError,
     Sam3WidgetError,
 )
 from sam3_widget.labelling.records import annotated, told_of_object
-from sam3_widget.live import LOCK, LiveDocument, checked_classes, loaded, pending_of
-from sam3_widget.results import score_of
-from sam3_widget.saving import autosave
-from sam3_widget.session import Session
+from sam3_widget.live import LOCK, LiveDocument, checked_classes, loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from sam3_widget.core.runs import RunLengths
-    from sam3_widget.core.state import State
-    from sam3_widget.dataset.entries import Status
+    from sam3_widget.dataset.entries import Order
     from sam3_widget.io import AnnotatedImage
     from sam3_widget.labelling.journal import Record
     from sam3_widget.models.base import Model
 
-    Command = tuple[str, dict[str, Any]]
-    Drawn = list[tuple[int, str, RunLengths]]
-
-Order = Literal["given", "score"]
-
 log = logging.getLogger(__name__)
 
-AHEAD = 2
-"""Images that are opened and encoded ahead."""
 _KEPT = 6
 """Images that stay open at most, unless they wait for the model."""
 
@@ -70,22 +52,6 @@ class Watcher(Protocol):
 
     def closed(self) -> None:
         """Take the news that the data set was closed."""
-
-
-@dataclass
-class _Sheet:
-    """An image that is open."""
-
-    live: LiveDocument
-    recorded: Drawn
-    """What the journal holds of it."""
-    scores: dict[int, tuple[RunLengths, float]]
-    """The scores of masks that came with the image, by ``object_id``: imported masks have none in a document."""
-    began: int
-    """How many commands it began with."""
-    stop: Callable[[], None] = lambda: None
-    visited: bool = False
-    """Whether a person has been there: what an image that is only ahead holds counts for nothing yet."""
 
 
 class DataSet:
@@ -111,14 +77,9 @@ class DataSet:
 
     Attributes
     ----------
-    entries : list of Entry
-    order : str
-    sequence : list of int
-        The indices of the images in that order.
+    entries : Entries
     current : int
         The index of the image that a person is at.
-    resumed : bool
-        Whether something was decided here before.
 
     Raises
     ------
@@ -146,9 +107,8 @@ class DataSet:
         paths = list(dict.fromkeys(Path(os.path.abspath(path)) for path in image_paths(images)))  # noqa: PTH100
         given = starts(annotations, paths)
         self._watchers: list[Watcher] = []
-        self._sheets: OrderedDict[int, _Sheet] = OrderedDict()
+        self._sheets: OrderedDict[int, Sheet] = OrderedDict()
         self._ahead: tuple[int, ...] = ()
-        self._counts: Counter[str] = Counter()
         self._worker = ThreadPoolExecutor(1, "sam3w-ahead")
         self.is_open = True
         self._place, self._pid = place, os.getpid()
@@ -158,14 +118,12 @@ class DataSet:
             named: dict[str, Path] = {}
             for path in paths:
                 named.setdefault(self.store.name_of(path), path)
-            self.entries = [Entry(path, name, given.get(path)) for name, path in named.items()]
-            self.resumed = self._recall()
-            scores = [math.inf if entry.score is None else entry.score for entry in self.entries]
-            self.order = _order(order, scored=any(entry.start and entry.score is not None for entry in self.entries))
-            self.sequence = list(range(len(self.entries)))
-            if self.order == "score":
-                self.sequence.sort(key=scores.__getitem__)
-            self.current = self.sequence[0]
+            entries = (Entry(path, name, given.get(path)) for name, path in named.items())
+            self.entries = Entries(entries, self.store.records(), order)
+            if self.entries.resumed:
+                self.store.outdated()
+            self._asked = Asked.from_json(self.store.place.get("applied", []))
+            self.current = self.entries.sequence[0]
             self.current = self._first()
         except BaseException:
             self.store.close()
@@ -181,32 +139,10 @@ class DataSet:
             if cell == place[0] and run != place[1]:
                 before.close()
 
-    def _recall(self) -> bool:
-        """Take what the files say; return whether they say anything."""
-        by_name = {entry.name: entry for entry in self.entries}
-        resumed = False
-        for record in self.store.records():
-            entry = by_name.get(record["file"])
-            if entry is not None:
-                resumed = True
-                entry.status = record["status"]
-                entry.take((o["label"], o.get("score", math.nan)) for o in record["objects"])
-        if resumed:
-            self.store.outdated()
-        for entry in self.entries:
-            if entry.start is not None and self.store.record(entry.name) is None:
-                entry.take((o.label, o.score) for o in entry.start.objects)
-            if entry.status != "rejected":
-                self._counts += entry.labels
-        self._applied: list[Command] = [(name, args) for name, args in self.store.place.get("applied", [])]
-        return resumed
-
     def _first(self) -> int:
         """Open the image where the work stopped, or the first that can be read."""
-        stopped = self.store.place.get("current")
-        at = next((n for n, k in enumerate(self.sequence) if self.entries[k].name == stopped), 0)
         failed: Exception | None = None
-        for k in [*self.sequence[at:], *self.sequence[:at]]:
+        for k in self.entries.since(self.store.place.get("current")):
             try:
                 self.open(k)
             except Sam3WidgetError as error:
@@ -214,7 +150,7 @@ class DataSet:
                 continue
             with LOCK:  # the model may answer already what was asked when it was saved
                 self._visit(k)
-                self._ahead = self.following(k)
+                self._ahead = self.entries.following(k)
             return k
         assert failed is not None  # noqa: S101 - there is an image
         raise failed
@@ -230,39 +166,12 @@ class DataSet:
     def counts(self) -> dict[str, int]:
         """How many objects of each class there are, "" without a class; those of rejected images are not counted."""
         with LOCK:
-            offered = dict.fromkeys(self.classes, 0)
-            return {**offered, **dict(listed(self._counts))}
+            return {**dict.fromkeys(self.classes, 0), **self.entries.counts}
 
     @property
     def applied(self) -> str | None:
         """What is asked of every image that nobody has touched, in words; None where nothing is."""
-        told = {"add_concept": "“{text}”", "set_mask_threshold": "mask threshold {value:g}"}
-        told |= {"set_fill_holes": "fill holes {area}", "set_min_area": "drop islands {area}"}
-        said = [told[name].format(**args) for name, args in self._applied if name in told]
-        scores = {args["value"] for name, args in self._applied if name == "set_score_threshold"}
-        return ", ".join([*said, *(f"score threshold {score:g}" for score in sorted(scores))]) or None
-
-    def index(self, image: object) -> int:
-        """Return the index of an image that is given by it, or by its path, or its name where only one has it.
-
-        Raises
-        ------
-        NotFoundError
-            There is none, or there are several.
-        """
-        if isinstance(image, (str, os.PathLike)):
-            path = os.path.abspath(image)  # noqa: PTH100 - without following links
-            found = [k for k, entry in enumerate(self.entries) if str(entry.path) == path]
-            found = found or [k for k, entry in enumerate(self.entries) if entry.path.name == os.fspath(image)]
-            if len(found) != 1:
-                message = f"there are {len(found)} images {os.fspath(image)!r} in this data set: give the path of one"
-                raise NotFoundError(message)
-            return found[0]
-        number = int(integer(image, "image_idx"))
-        if not 0 <= number < len(self.entries):
-            message = f"image_idx must be from 0 to {len(self.entries) - 1}, got {number}"
-            raise NotFoundError(message)
-        return number
+        return str(self._asked) or None
 
     def annotations(self, *statuses: str) -> list[AnnotatedImage]:
         """Return what is known of the images of these decisions, accepted ones where none is given.
@@ -270,7 +179,7 @@ class DataSet:
         For any writer of :mod:`sam3_widget.io`. File names are paths from the folder of the COCO file. Images that
         nothing is known of and that cannot be read are left out.
         """
-        wanted = {_checked(status) for status in statuses or ("accepted",)}
+        wanted = {checked_status(status) for status in statuses or ("accepted",)}
         with LOCK:
             for index in list(self._sheets) if self.is_open else ():
                 self._keep(index)
@@ -319,7 +228,7 @@ class DataSet:
 
     def show(self, index: int, ahead: Sequence[object] | None = None) -> LiveDocument:
         """Go to an image; those that are ``ahead``, by default the next ones, are for :meth:`look_ahead`."""
-        following = self.following(index) if ahead is None else self._indices(ahead)
+        following = self.entries.following(index) if ahead is None else self.entries.indices(ahead)
         self.open(index)  # read here, where nobody waits for the lock
         with LOCK:
             live = self.open(index)  # it may have been put away meanwhile
@@ -328,22 +237,10 @@ class DataSet:
             self._visit(index)
             self._remember(index)
             self.current, self._ahead = index, following
-            if before not in (index, *following) and not pending_of(self._sheets[before].live.state):
+            if before not in (index, *following) and not self._sheets[before].is_waiting:
                 self._sheets[before].live.cancel()  # nobody waits for it, and others are to be encoded
             self._put_away()
         return live
-
-    def _indices(self, images: object) -> tuple[int, ...]:
-        if not isinstance(images, (list, tuple)):
-            message = f"ahead must be a list of images, got {images!r:.80}"
-            raise InvalidPromptError(message)
-        return tuple(self.index(image) for image in images)
-
-    def following(self, index: int, way: Literal[1, -1] = 1) -> tuple[int, ...]:
-        """Return the next images after one that can be opened, as far as is known: two at most."""
-        at = self.sequence.index(index)
-        rest = self.sequence[at + 1 :] if way > 0 else self.sequence[:at][::-1]
-        return tuple(islice((k for k in rest if self.entries[k].error is None), AHEAD))
 
     def look_ahead(self, ready: Callable[[LiveDocument], object]) -> None:
         """Open and encode the images that are ahead, in the background; ``ready`` is told of each."""
@@ -357,18 +254,16 @@ class DataSet:
         with LOCK:
             self._check_open()
             before = entry.status
-            entry.status = _checked(status)
+            self.entries.decide(index, checked_status(status))
             try:
                 self._write(index)
             except BaseException:
-                entry.status = before
+                self.entries.decide(index, before)
                 raise
-            if (before == "rejected") != (entry.status == "rejected"):
-                self._counts.update(entry.labels) if before == "rejected" else self._counts.subtract(entry.labels)
             self._tell([index])
 
     def apply_to_rest(self) -> str | None:
-        """Ask of every image that nobody has touched what is asked of this one: its words and thresholds.
+        """Ask of every image that nobody has touched what is asked of this one: words with their classes, thresholds.
 
         Returns
         -------
@@ -377,7 +272,7 @@ class DataSet:
         """
         with LOCK:
             self._check_open()
-            self._applied = _asked(self.live.state)
+            self._asked = Asked.of(self.live.state)
             for index, sheet in list(self._sheets.items()):
                 if index != self.current and not (sheet.visited and sheet.live.history):
                     self._drop(index)  # opened anew when it is needed, with what is asked now
@@ -394,8 +289,7 @@ class DataSet:
         with LOCK:
             for index, sheet in list(self._sheets.items()) if self.is_open else ():
                 self._keep(index)
-                if sheet.live.keeper is not None:
-                    sheet.live.keeper.flush()
+                sheet.flush()
         self.store.flush()
 
     def close(self) -> None:
@@ -411,51 +305,25 @@ class DataSet:
             rest.callback(self.store.close)
             with LOCK, ExitStack() as sheets:
                 for index, sheet in self._sheets.items():
-                    sheets.callback(self._close, sheet)
+                    sheets.callback(sheet.close)
                     sheets.callback(self._keep, index)
 
     # Open images.
 
-    def _sheet(self, index: int, image: Image) -> _Sheet:
+    def _sheet(self, index: int, image: Image) -> Sheet:
         """Make the document of an image."""
-        entry = self.entries[index]
-        live = LiveDocument(image, self.model, tuple(dict.fromkeys([*self.classes, *filter(None, self._counts)])))
-        path, record = self.store.session_path(entry.name), self._recorded(index)
+        entry, record = self.entries[index], self._recorded(index)
+        live = LiveDocument(image, self.model, tuple(filter(None, self.counts)))
         start = entry.start if record is None else annotated(record, entry.name)
         objects = start.objects if start is not None else ()
-        ids = tuple(range(1, 1 + len(objects))) if record is None else tuple(o.object_id for o in objects)
-        if path.exists():
-            autosave.begin(live, path)
-            live.notice = ""  # of one image among many
-        elif start is not None:
-            ids = start.load_into(Session.of(live))
-        else:
-            self._ask(live)
-        came = list(zip(ids, objects, strict=True))
-        recorded = [(k, o.label, o.mask) for k, o in came]
-        scores = {k: (o.mask, o.score) for k, o in came if not math.isnan(o.score)}
-        sheet = _Sheet(live, recorded, scores, len(live.history))
-        sheet.stop = live.listen(_Ears(self, index))
+        ids = [k if record is None else o.object_id for k, o in enumerate(objects, 1)]
+        sheet = Sheet(live, self.store.session_path(entry.name), start, ids, self._asked)
+        sheet.listen(_Ears(self, index))
         return sheet
-
-    def _ask(self, live: LiveDocument) -> None:
-        """Ask of an untouched image what is asked of every one."""
-        for name, args in self._applied:
-            try:
-                live.run(name, args, wait=False)
-            except Sam3WidgetError as error:  # another model, which takes no words, or a size that does not fit
-                log.info("%s was not applied to %s: %s", name, live.image.name, error)
 
     def _visit(self, index: int) -> None:
         """Save an image as it goes from now on."""
-        sheet = self._sheets[index]
-        sheet.visited = True
-        if sheet.live.keeper is None:
-            keeper = autosave.begin(sheet.live, self.store.session_path(self.entries[index].name))
-            if not len(sheet.live.history) == sheet.began == len(sheet.recorded):
-                keeper.changed()  # something was said already, beside which masks it came with
-        sheet.stop()
-        sheet.stop = sheet.live.listen(_Ears(self, index))  # after its keeper, which is to know of a change before
+        self._sheets[index].visit(_Ears(self, index))
         self._note(index)
 
     def _prepare(self, index: int, ready: Callable[[LiveDocument], object]) -> None:
@@ -477,25 +345,17 @@ class DataSet:
             sheet = self._sheets[index]
             if not sheet.visited and index not in needed:
                 self._drop(index)
-            elif len(self._sheets) > _KEPT and index not in needed and not pending_of(sheet.live.state):
+            elif len(self._sheets) > _KEPT and index not in needed and not sheet.is_waiting:
                 try:
                     self._keep(index)
-                    if sheet.live.keeper is not None:
-                        sheet.live.keeper.flush()
+                    sheet.flush()
                 except OSError as error:  # it stays open until it can be written
                     self._failed(error)
                 else:
                     self._drop(index)
 
     def _drop(self, index: int) -> None:
-        self._close(self._sheets.pop(index))
-
-    @staticmethod
-    def _close(sheet: _Sheet) -> None:
-        sheet.stop()
-        sheet.live.cancel()
-        if sheet.live.keeper is not None:
-            sheet.live.keeper.close()
+        self._sheets.pop(index).close()
 
     # What became of them.
 
@@ -505,44 +365,24 @@ class DataSet:
         if sheet is None or not self.is_open:
             return
         if not sheet.visited:
-            if len(sheet.live.history) == sheet.began:
+            if not sheet.is_said:
                 return  # the model's answer to what is asked of every image
             self._visit(index)  # a person works on it from elsewhere
         self._note(index)
-        if index != self.current and not pending_of(sheet.live.state):
+        if index != self.current and not sheet.is_waiting:
             self._keep(index)  # it was left before the model had answered
 
     def _note(self, index: int) -> None:
         """Bring what is known of an image in step with its document."""
-        entry, sheet = self.entries[index], self._sheets[index]
-        before = entry.labels, entry.score
-        entry.take((label, self._score(sheet, k, mask)) for k, label, mask in _drawn(sheet.live))
-        if (entry.labels, entry.score) == before:
-            return
-        if entry.status != "rejected":
-            self._counts.subtract(before[0])
-            self._counts.update(entry.labels)
-        self._tell([index])
-
-    @staticmethod
-    def _score(sheet: _Sheet, object_id: int, mask: RunLengths) -> float:
-        """Return the score of an object: the model's, or that it came with if it is as it came."""
-        score = score_of(sheet.live.state.instance(object_id))
-        came, old = sheet.scores.get(object_id, (None, math.nan))
-        return old if math.isnan(score) and came is not None and _same(came, mask) else score
-
-    def _worked_on(self, index: int) -> _Sheet | None:
-        """Return an image that is open and that a person is at or has worked on; None where it is another."""
-        sheet = self._sheets.get(index)
-        return sheet if sheet is not None and (sheet.visited or sheet.live.keeper is not None) else None
+        if self.entries.take(index, self._sheets[index].labels()):
+            self._tell([index])
 
     def _known(self, index: int) -> Record | None:
         """Return what became of an image, as it is now; None where nothing is known of it."""
-        entry, sheet = self.entries[index], self._worked_on(index)
+        entry, sheet = self.entries[index], self._sheets.get(index)
         head = {"file": entry.name, "status": entry.status}
-        if sheet is not None:
-            told = [told_of_object(k, label, m, self._score(sheet, k, m)) for k, label, m in _drawn(sheet.live)]
-            return {**head, "height": sheet.live.image.height, "width": sheet.live.image.width, "objects": told}
+        if sheet is not None and sheet.counts:
+            return {**head, **sheet.record()}
         known = self._recorded(index)
         if known is not None:
             return {**known, **head}
@@ -585,12 +425,12 @@ class DataSet:
         Its session is written before: it goes before the journal when the image is opened again, so it must never be
         older.
         """
-        sheet = self._worked_on(index)
-        if sheet is not None and sheet.live.keeper is not None:
-            sheet.live.keeper.flush()
-        self.store.add(self._known(index) or self._nothing(index))
+        sheet = self._sheets.get(index)
         if sheet is not None:
-            sheet.recorded = _drawn(sheet.live)
+            sheet.flush()
+        self.store.add(self._known(index) or self._nothing(index))
+        if sheet is not None and sheet.counts:
+            sheet.recorded()
 
     def _nothing(self, index: int) -> Record:
         """Return what became of an image that nothing is known of; one that cannot be read may be left out."""
@@ -604,14 +444,13 @@ class DataSet:
 
     def _keep(self, index: int) -> None:
         """Note in the journal what became of an open image, where that is new."""
-        sheet = self._sheets[index]
-        if sheet.visited and not _alike(sheet.recorded, _drawn(sheet.live)):
+        if self._sheets[index].is_new:
             self._write(index)
 
     def _remember(self, index: int) -> None:
         """Note where the work is."""
         name = self.entries[index].name
-        self.store.place = {"current": name, "applied": [[name, args] for name, args in self._applied]}
+        self.store.place = {"current": name, "applied": self._asked.to_json()}
 
     def _tell(self, indices: Sequence[int]) -> None:
         with LOCK:
@@ -638,58 +477,6 @@ class _Ears:
 
     def failed(self, error: Exception) -> None:
         pass
-
-
-def _order(order: object, *, scored: bool) -> Order:
-    for known in get_args(Order):
-        if order == known:
-            return known  # type: ignore[no-any-return]
-    if order is not None:
-        message = f'order must be "given" or "score", got {order!r:.80}'
-        raise InvalidPromptError(message)
-    return "score" if scored else "given"
-
-
-def _checked(status: object) -> Status:
-    for known in STATUSES:
-        if status == known:
-            return known
-    message = f"a decision must be {', '.join(STATUSES)}, got {status!r:.80}"
-    raise InvalidPromptError(message)
-
-
-def _asked(state: State) -> list[Command]:
-    """Return the commands that ask of a new image what is asked of this one in words and thresholds."""
-    now, usual = state.settings, Settings()
-    said: list[Command] = [
-        (f"set_{name}", {argument: getattr(now, name)})
-        for name, argument in (("mask_threshold", "value"), ("fill_holes", "area"), ("min_area", "area"))
-        if getattr(now, name) != getattr(usual, name)
-    ]
-    if now.score_threshold != usual.score_threshold:
-        said.append(("set_score_threshold", {"value": now.score_threshold}))
-    worded = [concept for concept in state.concepts if concept.text]
-    for number, concept in enumerate(worded, 1):
-        said.append(("add_concept", {"text": concept.text}))
-        if concept.score_threshold != now.score_threshold:
-            said.append(("set_score_threshold", {"value": concept.score_threshold, "concept_id": number}))
-    return said
-
-
-def _drawn(live: LiveDocument) -> Drawn:
-    """Return id, label and mask of the objects that have a pixel."""
-    drawn = [(i.object_id, i.label, live.mask(i)) for i in live.state.instances]
-    return [each for each in drawn if each[2].area]
-
-
-def _same(first: RunLengths, second: RunLengths) -> bool:
-    return first is second or np.array_equal(first.counts, second.counts)
-
-
-def _alike(first: Drawn, second: Drawn) -> bool:
-    return len(first) == len(second) and all(
-        (a[0], a[1]) == (b[0], b[1]) and _same(a[2], b[2]) for a, b in zip(first, second, strict=True)
-    )
 
 
 _open: WeakValueDictionary[str, DataSet] = WeakValueDictionary()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,18 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from sam3_widget.dataset.dataset import Order
-    from sam3_widget.dataset.entries import Entry
+    from sam3_widget.dataset.entries import Entry, Order
     from sam3_widget.io import AnnotatedImage
     from sam3_widget.live import LiveDocument, LivePicture
     from sam3_widget.models.base import Model
     from sam3_widget.results import Concept, Instance
     from sam3_widget.widget.protocol import Request
-
-    Drawn = tuple[dict[str, Any], bytes]
-
-_KEPT = 8
-"""Previews that are kept: of the images around the one on the canvas."""
 
 
 class Sam3DatasetWidget(CanvasWidget, Verbs):
@@ -101,13 +93,12 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
         outline: bool = False,
     ) -> None:
         self._data = data = DataSet(images, out, classes, model, annotations, order, _place())
-        self._previews: OrderedDict[tuple[str, str], Drawn] = OrderedDict()
-        self._drawing = threading.Lock()
+        self._previews = imagery.Previews()
         self._thumbs = ThreadPoolExecutor(1, "sam3w-thumbs")
         self._notice = _went_on(data)
         try:
-            info, preview = self._pictured(data.live)
-            told = {"length": len(data.entries), "out": data.store.out.name, "order": data.order}
+            info, preview = self._previews.of(data.live.image)
+            told = {"length": len(data.entries), "out": data.store.out.name, "order": data.entries.order}
             look = {"height": height, "opacity": opacity, "outline": outline}
             super().__init__(
                 lambda _: data.live.listen(_Ears(self, data.live)),
@@ -122,7 +113,7 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
             super().close()
             raise
         data.watch(self)
-        data.look_ahead(self._pictured)
+        self._look_ahead()
 
     @property
     def session(self) -> Session:
@@ -146,7 +137,7 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
 
     def go(self, image: int | str | os.PathLike[str]) -> None:
         """Show an image, given by its index, by its path, or by its name where only one image has it."""
-        self.image_idx = self._data.index(image)
+        self.image_idx = self._data.entries.index(image)
 
     def next(self) -> bool:
         """Show the next image that can be read, in the order of this data set; return whether there is one."""
@@ -173,7 +164,7 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
         self._decide(image, "open")
 
     def apply_to_rest(self) -> str | None:
-        """Ask of every image that nobody has touched what is asked of this one: its words and thresholds.
+        """Ask of every image that nobody has touched what is asked of this one: words with their classes, thresholds.
 
         They are asked of an image when it is opened, which happens ahead of a person. Boxes and clicks are of one image
         and stay there.
@@ -271,8 +262,8 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
 
     @traitlets.validate("image_idx")
     def _readable(self, proposal: Mapping[str, Any]) -> int:
-        index = self._data.index(proposal["value"])
-        self._pictured(self._data.open(index))
+        index = self._data.entries.index(proposal["value"])
+        self._previews.of(self._data.open(index).image)
         return index
 
     @traitlets.observe("image_idx")
@@ -284,7 +275,7 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
                 self.image_idx = self._data.current  # where that failed, the trait tells what is on the canvas
 
     def _step(self, way: Literal[1, -1]) -> bool:
-        while following := self._data.following(self._data.current, way):
+        while following := self._data.entries.following(self._data.current, way):
             try:
                 self.image_idx = following[0]
             except Sam3WidgetError:
@@ -301,7 +292,7 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
             if self._stop is not None:
                 self._stop()
             self._stop = live.listen(_Ears(self, live))
-            info, preview = self._pictured(live)
+            info, preview = self._previews.of(live.image)
             try:
                 with self.hold_sync():  # one message: a picture and its description belong together
                     self._image, self._preview, self.image_idx = info, preview, index
@@ -309,38 +300,27 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
                 self.progressed("idle", None)
                 self.changed()
         live.prepare()
-        self._data.look_ahead(self._pictured)
+        self._look_ahead()
 
-    def _pictured(self, live: LiveDocument) -> Drawn:
-        """Return the description of an image and its preview; drawn once, for images ahead before anybody is there."""
-        key = (live.image.path, live.image.key)
-        with self._drawing:
-            found = self._previews.get(key)
-        if found is None:
-            found = imagery.preview(live.image.pixels, imagery.described(live.image))
-        with self._drawing:
-            self._previews[key] = found
-            self._previews.move_to_end(key)
-            while len(self._previews) > _KEPT:
-                self._previews.popitem(last=False)
-        return found
+    def _look_ahead(self) -> None:
+        self._data.look_ahead(lambda live: self._previews.of(live.image))
 
     # Requests.
 
     def _answer(self, request: Request) -> None:
         if request.type == "thumb":
-            index, self._thread.request = self._data.index(request.payload.get("image_idx")), None
+            index, self._thread.request = self._data.entries.index(request.payload.get("image_idx")), None
             self._thumbs.submit(self._send_thumb, request.id, index)
             return
         args = request.payload.get("args")
         if request.type == "command" and isinstance(args, dict) and "image_idx" in args:
             # Read and drawn here, where nobody waits for the lock.
-            self._pictured(self._data.open(self._data.index(args["image_idx"])))
+            self._previews.of(self._data.open(self._data.entries.index(args["image_idx"])).image)
         super()._answer(request)
 
     def _run_command(self, name: str, args: Mapping[str, Any], gesture: str | None) -> None:
         rest = dict(args)
-        index = self._data.index(rest.pop("image_idx", self._data.current))
+        index = self._data.entries.index(rest.pop("image_idx", self._data.current))
         if name == "go":
             self._show(index, rest.get("ahead"))
         elif name == "decide":
@@ -353,11 +333,11 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
             self._data.open(index).run(name, rest, gesture=gesture, wait=False)
 
     def _decide(self, image: int | str | os.PathLike[str] | None, status: str) -> None:
-        self._data.decide(self._data.current if image is None else self._data.index(image), status)
+        self._data.decide(self._data.current if image is None else self._data.entries.index(image), status)
 
     def _apply(self) -> str | None:
         asked = self._data.apply_to_rest()
-        self._data.look_ahead(self._pictured)
+        self._look_ahead()
         return asked
 
     def _serve(self, request: Request) -> tuple[Mapping[str, Any], Sequence[bytes]]:
@@ -426,7 +406,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _went_on(data: DataSet) -> str:
-    if not data.resumed:
+    if not data.entries.resumed:
         return ""
     decided = sum(entry.status != "open" for entry in data.entries)
     return f"Went on from {data.store.out.name}: {decided} of {len(data.entries)} images decided."

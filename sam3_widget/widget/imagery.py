@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 import warnings
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ TILE_SIZE = 512
 LOSSLESS_PIXELS = 1 << 20
 THUMB_SIZE = (160, 120)
 """Most pixels of the picture in a cell of the filmstrip, width and height."""
+_PREVIEWS = 8
 _JPEG_QUALITY = 92
 _THUMB_QUALITY = 80
 
@@ -73,6 +76,28 @@ def preview(
         "levels": levels(whole_width, whole_height, side),
     }
     return info, encoded.data
+
+
+class Previews:
+    """Previews of the images that a person is at and may go to, each drawn once; any thread may ask."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str], tuple[dict[str, Any], bytes]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, image: Image) -> tuple[dict[str, Any], bytes]:
+        """Return what :func:`preview` returns of an image."""
+        key = (image.path, image.key)
+        with self._lock:
+            found = self._kept.get(key)
+        if found is None:
+            found = preview(image.pixels, described(image))
+        with self._lock:
+            self._kept[key] = found
+            self._kept.move_to_end(key)
+            while len(self._kept) > _PREVIEWS:
+                self._kept.popitem(last=False)
+        return found
 
 
 def levels(width: int, height: int, side: int = PREVIEW_SIDE) -> int:

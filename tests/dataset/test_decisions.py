@@ -468,18 +468,19 @@ def test_an_image_is_known_by_path_name_and_number(opened, work):
     for name in ("00.png", "x.png"):
         (other / name).write_bytes((work / "images" / "01.png").read_bytes())
     data = opened([work / "images" / "00.png", str(other / "00.png"), other / "x.png"])
-    assert data.index(2) == data.index(np.int64(2)) == data.index("x.png") == data.index(other / "x.png") == 2
-    assert data.index(str(other / "00.png")) == 1
-    assert data.index(other / ".." / "images" / "00.png") == 0
+    for image in (2, np.int64(2), "x.png", other / "x.png"):
+        assert data.entries.index(image) == 2
+    assert data.entries.index(str(other / "00.png")) == 1
+    assert data.entries.index(other / ".." / "images" / "00.png") == 0
     for image, match in [("00.png", "there are 2 images '00.png'"), ("y.png", "there are 0 images 'y.png'")]:
         with pytest.raises(NotFoundError, match=match):
-            data.index(image)
+            data.entries.index(image)
     for number in (-1, 3):
         with pytest.raises(NotFoundError, match=f"image_idx must be from 0 to 2, got {number}"):
-            data.index(number)
+            data.entries.index(number)
     for nothing in (None, 1.5, [0]):
         with pytest.raises(InvalidPromptError, match="image_idx"):
-            data.index(nothing)
+            data.entries.index(nothing)
 
 
 def test_watchers_hear_of_decisions_of_objects_and_of_the_end(opened):

@@ -55,6 +55,21 @@ def test_words_and_thresholds_reach_untouched_images(opened):
     assert data.entries[3].count == 2
 
 
+def test_the_class_of_what_was_found_goes_with_the_words(opened, out):
+    data = opened()
+    data.live.run("add_concept", {"text": "red"})
+    data.live.settle()
+    for one in data.live.state.instances:
+        data.live.run("set_label", {"object_id": one.object_id, "label": "berry"})
+    data.apply_to_rest()
+    data.close()
+    again = opened()
+    again.show(1).settle()
+    again.decide(1, "accepted")
+    again.close()
+    assert labels(out) == {"images/01.png": ["berry"]}
+
+
 def test_it_reaches_images_that_were_opened_ahead(opened):
     data = opened()
     ahead = data.open(1)

@@ -34,15 +34,15 @@ def talked(data):
 
 def test_a_new_one_starts_with_the_first_image_and_nothing_said(opened, out, work):
     data = opened()
-    assert not data.resumed
-    assert (data.current, data.order, data.sequence) == (0, "given", list(range(COUNT)))
+    assert not data.entries.resumed
+    assert (data.current, data.entries.order, data.entries.sequence) == (0, "given", list(range(COUNT)))
     assert (data.counts, data.applied) == ({"cat": 0, "dog": 0}, None)
     assert {(entry.status, entry.count, entry.score, entry.error) for entry in data.entries} == {
         ("open", 0, None, None)
     }
     data.close()
     assert not out.exists()
-    assert not opened().resumed
+    assert not opened().entries.resumed
 
 
 def test_it_goes_on_where_it_stopped(opened):
@@ -52,7 +52,7 @@ def test_it_goes_on_where_it_stopped(opened):
     counts, scores = data.counts, [entry.score for entry in data.entries]
     data.close()
     again = opened()
-    assert again.resumed
+    assert again.entries.resumed
     assert again.current == 3
     assert (again.counts, [entry.count for entry in again.entries]) == (counts, [2, 0, 0, 1, 0, 0])
     assert [entry.score for entry in again.entries] == [s and pytest.approx(s, abs=1e-4) for s in scores]
@@ -122,7 +122,7 @@ def test_images_that_are_gone_for_a_while_lose_nothing(opened, work, out):
     data.close()
     part = [work / "images" / f"{k:02d}.png" for k in (4, 1)]
     again = opened(part)
-    assert again.resumed
+    assert again.entries.resumed
     assert (again.current, [entry.status for entry in again.entries]) == (0, ["open", "skipped"])
     assert again.counts == {"cat": 0, "dog": 0}
     again.decide(0, "accepted")
@@ -216,7 +216,7 @@ def test_an_image_that_has_changed_is_an_error_and_nothing_is_lost(opened, work,
     with pytest.raises(InvalidImageError, match=r"00-.*was saved on another image: '00\.png' of 80 x 60"):
         again.show(0)
     assert "another image" in again.entries[0].error
-    assert (again.current, again.following(1, -1)) == (4, ())
+    assert (again.current, again.entries.following(1, -1)) == (4, ())
     again.show(1)
     again.decide(1, "accepted")
     assert (again.entries[0].status, again.entries[0].count) == ("accepted", 2)
@@ -241,7 +241,7 @@ def test_an_image_of_another_size_than_its_record_is_an_error_that_is_stepped_ov
     again = opened()
     with pytest.raises(InvalidImageError, match=r"60 x 80 pixels.*is 40 x 30"):
         again.show(0)
-    assert again.following(1, -1) == ()
+    assert again.entries.following(1, -1) == ()
     again.close()
     assert labels(out) == {"images/00.png": ["cat", "dog"]}
 
@@ -272,7 +272,7 @@ def test_a_session_that_is_damaged_is_an_error_of_its_image(opened, work):
     with pytest.raises(InvalidImageError, match="must be a saved session"):
         again.show(0)
     assert "must be a saved session" in again.entries[0].error
-    assert again.following(1, -1) == ()
+    assert again.entries.following(1, -1) == ()
     assert again.entries[0].count == 2
     again.show(1)
 

@@ -34,28 +34,28 @@ def named(work, given=GIVEN):
 
 def test_images_start_with_their_masks_and_the_lowest_score_goes_first(opened, work):
     data = opened(annotations=named(work))
-    assert data.order == "score"
-    assert data.sequence == [2, 0, 4, 1, 3, 5]
+    assert data.entries.order == "score"
+    assert data.entries.sequence == [2, 0, 4, 1, 3, 5]
     assert data.current == 2
     assert [entry.score for entry in data.entries] == [0.6, None, 0.3, None, 0.7, None]
     assert data.counts == {"cat": 3, "dog": 1, "bird": 1}
-    assert not data.resumed
+    assert not data.entries.resumed
     masks = drawn(data.show(0))
     assert masks == {1: ("cat", disc(15, 15).to_bytes()), 2: ("dog", disc(50, 15).to_bytes())}
     assert "bird" in data.live.state.classes
-    assert data.following(0) == (4, 1)
-    assert data.following(0, -1) == (2,)
+    assert data.entries.following(0) == (4, 1)
+    assert data.entries.following(0, -1) == (2,)
 
 
 @pytest.mark.parametrize(("order", "sequence"), [("given", [0, 1, 2, 3, 4, 5]), ("score", [2, 0, 4, 1, 3, 5])])
 def test_the_order_can_be_chosen(opened, work, order, sequence):
     data = opened(annotations=named(work), order=order)
-    assert (data.order, data.sequence, data.current) == (order, sequence, sequence[0])
+    assert (data.entries.order, data.entries.sequence, data.current) == (order, sequence, sequence[0])
 
 
 def test_annotations_without_scores_leave_the_images_as_they_are_given(opened, work):
     data = opened(annotations=named(work, GIVEN[2:3]))
-    assert (data.order, data.current) == ("given", 0)
+    assert (data.entries.order, data.current) == ("given", 0)
 
 
 def test_the_order_of_a_review_is_that_of_the_scores_by_now(opened, work):
@@ -64,7 +64,7 @@ def test_the_order_of_a_review_is_that_of_the_scores_by_now(opened, work):
     data.show(0)
     data.close()
     again = opened(annotations=named(work))
-    assert (again.sequence, again.current) == ([0, 4, 1, 2, 3, 5], 0)
+    assert (again.entries.sequence, again.current) == ([0, 4, 1, 2, 3, 5], 0)
 
 
 def test_the_output_of_label_images_is_reviewed(opened, work, out):
@@ -72,7 +72,7 @@ def test_the_output_of_label_images_is_reviewed(opened, work, out):
     label_images(work / "images", raw, text=["red", "blue"], model=ToyModel())
     before = files(work)
     data = opened(annotations=raw)
-    assert data.order == "score"
+    assert data.entries.order == "score"
     assert data.counts == {"cat": 0, "dog": 0, "red": COUNT, "blue": COUNT}
     for k in range(COUNT):
         data.decide(k, "accepted")
@@ -158,7 +158,7 @@ def test_what_was_done_here_goes_before_the_annotations(opened, work, out):
     again.close()
     without = opened()
     assert [entry.count for entry in without.entries] == [1, 0, 0, 0, 0, 0]
-    assert without.order == "given"
+    assert without.entries.order == "given"
 
 
 def test_a_decision_without_annotations_keeps_what_the_annotations_said(opened, work, out):
@@ -205,7 +205,7 @@ def test_annotations_of_some_images_are_taken(opened, work):
 
 def test_no_annotations_are_none(opened):
     data = opened(annotations=[])
-    assert (data.order, data.counts) == ("given", {"cat": 0, "dog": 0})
+    assert (data.entries.order, data.counts) == ("given", {"cat": 0, "dog": 0})
 
 
 def test_a_name_that_two_images_have_is_of_neither_but_a_path_is(opened, work):
@@ -234,7 +234,7 @@ def test_masks_of_another_size_are_an_error_of_their_image(opened, work, out):
     data = opened(annotations=named(work))
     assert "02.png are for 60 x 80 pixels, the session's picture is 40 x 30" in data.entries[2].error
     assert data.current == 0
-    assert data.following(4) == (1, 3)
+    assert data.entries.following(4) == (1, 3)
     with pytest.raises(InvalidImageError, match="60 x 80 pixels"):
         data.show(2)
     click(data, 60, 50)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from sam3_widget.dataset import dataset
+from sam3_widget.dataset import dataset, entries
 from sam3_widget.errors import InvalidImageError, ModelError
 from sam3_widget.live import LOCK
 from tests.dataset.folders import (
@@ -65,19 +65,19 @@ def test_a_picture_that_cannot_be_read_is_stepped_over(opened, work):
     data = opened()
     assert data.current == 1
     assert [bool(entry.error) for entry in data.entries] == [True, False, False, False, False, False]
-    assert (data.following(1), data.following(1, -1)) == ((2, 3), ())
+    assert (data.entries.following(1), data.entries.following(1, -1)) == ((2, 3), ())
     for index in (3, 4):
         with pytest.raises(InvalidImageError, match=f"0{index}.png"):
             data.show(index)
         assert f"0{index}.png" in data.entries[index].error
     assert data.current == 1
-    assert data.following(2) == (5,)
-    assert data.following(5, -1) == (2, 1)
-    assert data.following(5) == ()
+    assert data.entries.following(2) == (5,)
+    assert data.entries.following(5, -1) == (2, 1)
+    assert data.entries.following(5) == ()
     images.joinpath("03.png").write_bytes(whole)
     data.show(3)
     assert data.entries[3].error is None
-    assert data.following(2) == (3, 5)
+    assert data.entries.following(2) == (3, 5)
 
 
 def test_a_picture_that_is_repaired_is_told(opened, work):
@@ -196,7 +196,7 @@ def test_a_broken_picture_ahead_is_noted_and_the_next_one_is_ahead_then(opened, 
     data.look_ahead(ready)
     assert ready.names(1) == ["02.png"]
     assert "01.png" in data.entries[1].error
-    assert data.following(0) == (2, 3)
+    assert data.entries.following(0) == (2, 3)
 
 
 def test_whoever_draws_ahead_may_fail(opened, caplog):
@@ -274,7 +274,7 @@ def test_leaving_many_images_before_the_model_has_answered_keeps_every_answer(op
     assert data.counts["cat"] == 12
     for k in range(12, 24):
         data.show(k)
-    assert len(opened_now(data)) <= dataset._KEPT + dataset.AHEAD
+    assert len(opened_now(data)) <= dataset._KEPT + entries.AHEAD
     for k, live in enumerate(waiting):
         assert drawn(data.show(k)) == drawn(live) != {}
 
@@ -343,13 +343,13 @@ def test_few_images_stay_open(opened, many):
         live = data.show(k)
         lives.append(weakref.ref(live))
         live.run("add_point", {"x": 15 + k, "y": 15, "label": "cat"})
-        assert len(opened_now(data)) <= dataset._KEPT + dataset.AHEAD
+        assert len(opened_now(data)) <= dataset._KEPT + entries.AHEAD
         assert {k} <= set(opened_now(data))
     del live
     data.flush()
     settled()
     gc.collect()
-    assert sum(ref() is not None for ref in lives) <= dataset._KEPT + dataset.AHEAD
+    assert sum(ref() is not None for ref in lives) <= dataset._KEPT + entries.AHEAD
     assert len(list((many.parent / "labels.json.sessions").glob("*.lock"))) <= len(opened_now(data))
     assert data.counts["cat"] == 24
 
@@ -403,7 +403,7 @@ def test_images_may_be_shown_and_changed_from_several_threads(opened, many, out)
             with LOCK:
                 data.show(k).run("set_mask", {"mask": picture(0)[..., start % 3] > 200, "label": f"n{start}"})
                 data.decide(k, "accepted")
-            data.following(k)
+            data.entries.following(k)
             data.annotations("accepted")
         return True
 
@@ -435,7 +435,7 @@ def test_one_image_is_a_data_set(opened, work, out):
     single.mkdir()
     Image.fromarray(picture(90)).save(single / "a.png")
     data = opened(single)
-    assert (data.following(0), data.following(0, -1)) == ((), ())
+    assert (data.entries.following(0), data.entries.following(0, -1)) == ((), ())
     data.look_ahead(pytest.fail)
     click(data, 15, 15)
     data.decide(0, "accepted")

@@ -164,6 +164,26 @@ def test_text_at_nothing_says_so(session):
     assert "at (5, 110)" in concept.note
 
 
+def test_a_class_of_its_own_is_that_of_all_that_is_found(session, tmp_path):
+    session.add_concept("red", label=" berry ")
+    assert (session.labels, session.text, session.classes) == (["berry", "berry"], "red", ("berry",))
+    assert session.add_concept("red", label="cherry").concept_id == 1  # it is there, and keeps its own
+    session.score_threshold = 0.99
+    assert session.labels == []
+    session.score_threshold = 0.5
+    assert session.labels == ["berry", "berry"]
+    session.save(tmp_path / "s.sam3.json")
+    again = Session.load(tmp_path / "s.sam3.json", KITCHEN, session.model)
+    again.score_threshold = 0.99
+    again.score_threshold = 0.4
+    assert again.labels == ["berry", "berry"]
+    assert "s.add_concept('red', label=' berry ')" in session.script()
+    session.set_text("blue")
+    assert session.labels == ["blue"]
+    with pytest.raises(InvalidPromptError, match="label must be one line of text"):
+        session.add_concept("green", label="a\nb")
+
+
 def test_a_score_at_the_threshold_counts(session):
     session.set_text("red")
     session.score_threshold = 0.95

@@ -109,7 +109,7 @@ PLAYED = [
     ("set_mask", {"mask": np.eye(HEIGHT, WIDTH, dtype=bool)}),
     ("set_label", {"object_id": 1, "label": "mug"}),
     ("set_score_threshold", {"value": 0.7}),
-    ("add_concept", {"text": "dog", "at": (5, 5)}),
+    ("add_concept", {"text": "dog", "at": (5, 5), "label": "animal"}),
     ("undo", None),
 ]
 

@@ -13,6 +13,7 @@ from PIL import Image as PILImage
 from sam3_widget import Sam3DatasetWidget, Sam3VideoWidget, Sam3Widget
 from sam3_widget.core.runs import RunLengths
 from sam3_widget.dataset import dataset as module
+from sam3_widget.dataset import entries
 from sam3_widget.errors import (
     FormatError,
     InvalidImageError,
@@ -1110,7 +1111,7 @@ def test_no_more_images_stay_open_than_are_needed(many):
     for image_idx in range(MANY):
         go(many, image_idx)
         click(many, image_idx)
-    assert len(many.widget._data._sheets) <= module._KEPT + module.AHEAD
+    assert len(many.widget._data._sheets) <= module._KEPT + entries.AHEAD
     assert [many.row(k)[1] for k in range(MANY)] == [1] * MANY
 
 
@@ -1132,7 +1133,7 @@ def walk(view, rng):
         "threshold": lambda: view.command("set_mask_threshold", value=rng.choice([0.3, 0.5]), **at),
         "undo": lambda: view.command("undo", **at),
         "redo": lambda: view.command("redo", **at),
-        "decide": lambda: view.command("decide", status=rng.choice(module.STATUSES), **at),
+        "decide": lambda: view.command("decide", status=rng.choice(entries.STATUSES), **at),
         "apply": lambda: view.command("apply_to_rest"),
         "go": lambda: view.command("go", image_idx=elsewhere, ahead=rng.sample(range(len(widget.files)), 2)),
         "assign": lambda: setattr(widget, "image_idx", elsewhere),
@@ -1207,7 +1208,7 @@ def test_browser_and_python_at_once_end_in_step(label, tmp_path, seed):
             for name, args in (
                 ("go", {"ahead": [rng.randrange(9)]}),
                 ("add_point", {"x": rng.randrange(WIDTH), "y": 9, "positive": True, "object_id": None}),
-                ("decide", {"status": rng.choice(module.STATUSES)}),
+                ("decide", {"status": rng.choice(entries.STATUSES)}),
             ):
                 content, _ = view.request("command", {"name": name, "args": {"image_idx": image_idx, **args}})
                 if content["type"] != "patch":
