@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
+import messages from "../../tests/wire/messages.json";
 import type { Command } from "../src/commands";
 import { Dataset, type DatasetNews, type ImageStatus, type Order, type Shown } from "../src/dataset";
 import type { State } from "../src/state";
@@ -95,6 +96,26 @@ function make(length: number, order: Order = "given"): void {
 beforeEach(() => make(8));
 
 describe("the images of a data set", () => {
+  it("are told by the kernel in these words", () => {
+    const { first, later } = messages.dataset;
+    dataset.take(first as unknown as DatasetNews);
+    expect(dataset.length).toBe(4);
+    expect(dataset.name(1)).toBe("b/c.jpg");
+    expect(dataset.row(0)).toEqual({ status: "open", count: 0, score: null, error: null });
+    expect(dataset.row(1)).toEqual({ status: "accepted", count: 2, score: 0.5, error: null });
+    expect(dataset.row(3).error).toBe("it is no image");
+    expect([...dataset.classes]).toEqual([
+      ["cup", 1],
+      ["dog", 0],
+      ["", 1],
+    ]);
+    dataset.take(later as unknown as DatasetNews);
+    expect(dataset.row(1)).toEqual({ status: "rejected", count: 2, score: 0.5, error: null });
+    expect(dataset.row(2)).toEqual({ status: "open", count: 1, score: null, error: null });
+    expect(dataset.classes.get("cup")).toBe(0);
+    expect(dataset.applied).toBe("“cup”");
+  });
+
   it("can be gone through before their news have come", async () => {
     expect(dataset.visible).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
     expect(await walk(1)).toBe(1);

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from sam3_widget.dataset.entries import Entry, Order
+    from sam3_widget.dataset.entries import Entries, Entry, Order
     from sam3_widget.io import AnnotatedImage
     from sam3_widget.live import LiveDocument, LivePicture
     from sam3_widget.models.base import Model
@@ -241,7 +241,7 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
 
     def _greet(self) -> None:
         super()._greet()
-        self._tell_dataset(range(len(self._data.entries)), whole=True)
+        self._tell_dataset(None)
         if self._notice:
             self.send(envelope("notice", self._shown.rev, {"message": self._notice}))
             self._notice = ""
@@ -357,19 +357,24 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
         else:
             self.send(envelope("thumb", self._shown.rev, {"image_idx": index, **told}, request_id), [data])
 
-    def _tell_dataset(self, indices: Iterable[int], *, whole: bool = False) -> None:
-        """Send rows ``[image_idx, status, count, score, error]``; the whole leaves out what nothing is known of."""
-        entries = self._data.entries
-        rows = [_row(k, entries[k]) for k in indices]
-        payload = {
-            "whole": whole,
-            "rows": [row for row in rows if row[1:] != ["open", 0, None, None]] if whole else rows,
-            "classes": list(self._data.counts.items()),
-            "applied": self._data.applied,
-        }
-        if whole:
-            payload["names"] = _names([entry.path for entry in entries])
+    def _tell_dataset(self, indices: Sequence[int] | None) -> None:
+        payload = news(self._data.entries, self._data.counts, self._data.applied, indices)
         self.send(envelope("dataset", self._shown.rev, payload))
+
+
+def news(
+    entries: Entries, classes: Mapping[str, int], applied: str | None, indices: Sequence[int] | None
+) -> dict[str, Any]:
+    """Return what the front end is to know of images, a row ``[image_idx, status, count, score, error]`` for each.
+
+    Without ``indices`` it is the whole: the names of all images, and rows but of those that nothing is known of.
+    """
+    rows = [_row(k, entries[k]) for k in (range(len(entries)) if indices is None else indices)]
+    told = {"classes": list(classes.items()), "applied": applied}
+    if indices is not None:
+        return {"whole": False, "rows": rows, **told}
+    names = _names([entry.path for entry in entries])
+    return {"whole": True, "names": names, "rows": [row for row in rows if row[1:] != _UNKNOWN], **told}
 
 
 @dataclass(frozen=True)
@@ -389,6 +394,9 @@ class _Ears:
 
     def failed(self, error: Exception) -> None:
         self.widget.failed(error)
+
+
+_UNKNOWN = ["open", 0, None, None]
 
 
 def _row(index: int, entry: Entry) -> list[object]:

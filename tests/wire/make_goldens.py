@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 
 from sam3_widget.core.runs import RunLengths
+from sam3_widget.dataset.entries import Entries, Entry
 from sam3_widget.live import LiveDocument
+from sam3_widget.widget.dataset import news
 from sam3_widget.widget.imagery import described
 from sam3_widget.widget.protocol import View
 from tests.toy import ToyModel
@@ -96,7 +99,20 @@ def messages() -> dict[str, object]:
         "before": packed(before),
         "patch": {"rev": after.rev, "payload": patch, "buffers": [b.hex() for b in patch_buffers]},
         "after": packed(after),
+        "dataset": news_of_images(),
     }
+
+
+def news_of_images() -> dict[str, object]:
+    """Return what is told of a folder of images at first, and of one of them later."""
+    entries = Entries((Entry(Path("/pictures", name), name) for name in ("a.jpg", "b/c.jpg", "d.jpg", "e.jpg")), ())
+    entries.take(1, [("cup", 0.75), ("", 0.5)])
+    entries.decide(1, "accepted")
+    entries[3].error = "it is no image"
+    first = news(entries, {"cup": 0, "dog": 0, **entries.counts}, None, None)
+    entries.take(2, [("dog", math.nan)])
+    entries.decide(1, "rejected")
+    return {"first": first, "later": news(entries, {"cup": 0, **entries.counts}, "“cup”", [1, 2])}
 
 
 def packed(view: View) -> dict[str, object]:
