@@ -19,7 +19,7 @@ from sam3_widget.core.image import Image
 from sam3_widget.core.runs import RunLengths
 from sam3_widget.core.state import State
 from sam3_widget.engine import engine_of
-from sam3_widget.errors import InvalidPromptError, ModelError
+from sam3_widget.errors import InvalidPromptError, LockedError, ModelError
 from sam3_widget.models.base import InstancePrompts, Model
 from sam3_widget.models.catalog import load_model
 
@@ -119,11 +119,17 @@ class LivePicture(ABC):
     ----------
     document : Picture
     model : Model
+
+    Attributes
+    ----------
+    closed : str
+        Why nothing can be said any more, because nobody would keep it; "" where it can.
     """
 
     def __init__(self, document: Picture, model: Model) -> None:
         self._document = document
         self.model = model
+        self.closed = ""
         self.engine = engine_of(model)
         self.revision = 0
         self._changed = threading.Condition(LOCK)
@@ -181,9 +187,13 @@ class LivePicture(ABC):
 
         Raises
         ------
+        LockedError
+            The document is closed.
         Sam3WidgetError
             The command is refused and nothing changed, or (with ``wait``) the model failed; the prompts are kept.
         """
+        if self.closed:
+            raise LockedError(self.closed)
         need = _NEEDS.get(name)
         if need and not getattr(self.model.capabilities, need[0]):
             raise self.model.unsupported(need[1], "load a model that does")

@@ -216,13 +216,17 @@ class Verbs(Arrays):
         box: Sequence[float] | NDArray[Any],
         positive: bool = True,  # noqa: FBT001, FBT002
         concept: Concept | int | None = None,
+        label: str = "",
     ) -> Concept:
         """Show the active concept, by a box, what it means (positive) or does not mean; it is looked for again.
 
-        Without a concept a positive exemplar starts one that has no words. Whatever lies mostly inside a negative
-        exemplar is left out even where the model would keep it.
+        Without a concept a positive exemplar starts one that has no words, and what it finds is labelled ``label``;
+        one that is there keeps its own. Whatever lies mostly inside a negative exemplar is left out even where the
+        model would keep it.
         """
-        return self._run_for_concept("add_exemplar", box=box, positive=positive, concept_id=_id(concept, "concept_id"))
+        return self._run_for_concept(
+            "add_exemplar", box=box, positive=positive, concept_id=_id(concept, "concept_id"), label=label
+        )
 
     def add_exemplar_point(
         self,
@@ -230,10 +234,11 @@ class Verbs(Arrays):
         y: float,
         positive: bool = True,  # noqa: FBT001, FBT002
         concept: Concept | int | None = None,
+        label: str = "",
     ) -> Concept:
         """Show the active concept an example by a click: the box of the object there is the exemplar."""
         return self._run_for_concept(
-            "add_exemplar_point", x=x, y=y, positive=positive, concept_id=_id(concept, "concept_id")
+            "add_exemplar_point", x=x, y=y, positive=positive, concept_id=_id(concept, "concept_id"), label=label
         )
 
     def flip_exemplar(self, exemplar: Exemplar | int) -> None:

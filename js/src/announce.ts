@@ -5,8 +5,6 @@ import { type Concept, nameOf, nameOfInstance, remarkOf, type State, sharedLabel
 /** The last of them is what matters most: a polite region reads out what stands there in the end. */
 export function announcements(before: State | null, now: State): string[] {
   if (before === null || before === now) return [];
-  // What is there on another image has not been added, nor what was on the one before removed.
-  if (before.image_idx !== now.image_idx) return [`Image ${(now.image_idx ?? 0) + 1}: ${now.image.name}`];
   return [...ofInstances(before, now), ...ofSelection(before, now), ...ofConcepts(before, now)];
 }
 

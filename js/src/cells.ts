@@ -1,6 +1,6 @@
 /** The strip of thumbnails. Of ten thousand images only those in view are elements. */
 
-import type { Dataset, ImageRow, ImageStatus } from "./dataset";
+import { type Dataset, type ImageStatus, NONE } from "./dataset";
 import { type IconName, icon, node, setAttribute, setText } from "./dom";
 import { Strip } from "./strip";
 import type { Thumbs } from "./thumbs";
@@ -31,6 +31,7 @@ export class Cells {
     "data-testid": "sam3w-strip",
   });
   #spacer = node("div", { class: "sam3w-film-spacer" });
+  #none = node("p", { class: "sam3w-film-none", "data-testid": "sam3w-strip-none", hidden: true });
   #cells = new Map<number, Cell>();
   #width = 0;
   #left = 0;
@@ -45,7 +46,7 @@ export class Cells {
     this.#dataset = dataset;
     this.#thumbs = thumbs;
     this.#takeFocus = takeFocus;
-    this.element.append(this.#spacer);
+    this.element.append(this.#spacer, this.#none);
     this.#strip = new Strip(this.element, signal);
     const observer = new ResizeObserver(() => {
       this.#width = this.element.clientWidth;
@@ -70,6 +71,8 @@ export class Cells {
     this.#width ||= this.element.clientWidth;
     const length = `${visible.length * PITCH}px`;
     if (this.#spacer.style.width !== length) this.#spacer.style.width = length;
+    this.#none.hidden = visible.length > 0;
+    setText(this.#none, NONE[filter]);
     const wanted = `${filter} ${order} ${target}`;
     if (wanted !== this.#revealed && visible.length > 0) {
       this.#revealed = wanted;
@@ -140,8 +143,9 @@ export class Cells {
   #show({ element, canvas, drawn }: Cell, index: number): void {
     const dataset = this.#dataset;
     const row = dataset.row(index);
-    const words = describe(index, dataset.name(index), row);
-    const failure = this.#thumbs.failure(index);
+    const words = dataset.describe(index);
+    // Of a file that cannot be opened it is the same.
+    const failure = row.error === null ? this.#thumbs.failure(index) : null;
     setAttribute(element, "aria-label", words);
     setAttribute(element, "title", failure === null ? words : `${words} (no thumbnail: ${failure})`);
     setAttribute(element, "aria-current", index === dataset.target ? "true" : null);
@@ -194,13 +198,6 @@ export class Cells {
     this.#draw();
     this.#cells.get(visible[to] ?? -1)?.element.focus({ preventScroll: true });
   }
-}
-
-function describe(index: number, name: string, { status, count, error }: ImageRow): string {
-  const start = `image ${index + 1}${name === "" ? "" : `: ${name}`}`;
-  if (error !== null) return `${start}, cannot be opened: ${error}`;
-  const objects = count === 0 ? "no objects" : `${count} object${count === 1 ? "" : "s"}`;
-  return `${start}, ${objects}${status === "open" ? "" : `, ${status}`}`;
 }
 
 function makeCell(index: number): Cell {

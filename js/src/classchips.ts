@@ -30,20 +30,21 @@ export class ClassChips {
 
   update(offered: readonly string[]): void {
     const told = this.#dataset.classes;
-    const others = [...told.keys()].filter((label) => !offered.includes(label) && (told.get(label) ?? 0) > 0);
-    const key = JSON.stringify([offered, others]);
+    const isMixed = (told.get("") ?? 0) > 0;
+    const key = JSON.stringify([offered, isMixed]);
     if (key !== this.#made) {
       this.#made = key;
-      this.#make(offered, others);
+      this.#make(offered, isMixed);
     }
-    this.element.hidden = offered.length + others.length === 0;
+    this.element.hidden = offered.length === 0 && !isMixed;
     for (const [label, number] of this.#counts) setText(number, count.format(told.get(label) ?? 0));
     for (const chip of this.element.querySelectorAll<HTMLElement>("button")) {
       setAttribute(chip, "aria-pressed", String(chip.dataset.label === this.#editor.label));
     }
   }
 
-  #make(offered: readonly string[], others: readonly string[]): void {
+  /** `isMixed`: some objects have no class. */
+  #make(offered: readonly string[], isMixed: boolean): void {
     this.#counts.clear();
     const number = (label: string) => {
       const made = node("span", { class: "sam3w-count" });
@@ -69,14 +70,14 @@ export class ClassChips {
           number(label),
         );
       }),
-      ...others.map((label) =>
-        node(
-          "span",
-          { class: "sam3w-filter sam3w-plain", "data-testid": "sam3w-class-other", "data-label": label },
-          name(label === "" ? "no class" : label),
-          number(label),
-        ),
-      ),
+      isMixed
+        ? node(
+            "span",
+            { class: "sam3w-filter sam3w-plain", "data-testid": "sam3w-class-none" },
+            name("no class"),
+            number(""),
+          )
+        : "",
     );
   }
 }

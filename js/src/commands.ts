@@ -8,7 +8,7 @@ type Target = { object_id: number | null };
 /** Without an id it is the active concept; where none is active, a new one. */
 type ConceptTarget = { concept_id?: number };
 type Drag = { gesture?: string };
-/** The class of an object that the command starts. */
+/** The class of an object, or of what a concept finds, that the command starts. */
 type Started = { label?: string };
 
 export type Direction = "forward" | "backward" | "both";
@@ -33,8 +33,8 @@ export interface CommandArgs {
   remove_concept: { concept_id: number };
   select_concept: { concept_id: number | null };
   set_score_threshold: ConceptTarget & Drag & { value: number };
-  add_exemplar: ConceptTarget & { box: Box; positive: boolean };
-  add_exemplar_point: ConceptTarget & { x: number; y: number; positive: boolean };
+  add_exemplar: ConceptTarget & Started & { box: Box; positive: boolean };
+  add_exemplar_point: ConceptTarget & Started & { x: number; y: number; positive: boolean };
   remove_exemplar: { exemplar_id: number };
   flip_exemplar: { exemplar_id: number };
   set_mask_threshold: Drag & { value: number };

@@ -143,7 +143,9 @@ export class ConceptBar {
     const never = advice !== null && !concepts.canShow && count === 0;
     this.element.classList.toggle("sam3w-never", never);
     this.#hint.hidden = count > 0 || !concepts.canShow;
-    setText(this.#hint, able ? "or press C and show an example" : "Press C and show an example");
+    const how =
+      concepts.mode === "concept" ? "click an example, or draw a box" : "press C and show an example";
+    setText(this.#hint, able ? `or ${how}` : how.charAt(0).toUpperCase() + how.slice(1));
   }
 
   #showThreshold(active: DrawnConcept | null): void {

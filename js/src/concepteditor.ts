@@ -107,11 +107,14 @@ export class ConceptEditor {
     return `Nothing to exclude from: ${first} first.`;
   }
 
-  /** Gives an example to the active concept. */
-  show(command: ShowCommand): void {
+  /** Gives an example to the active concept; one that it starts finds things of the class `label`. */
+  show(command: ShowCommand, label: string | null): void {
     const refused = this.refusal(command.args.positive);
     if (refused !== null) return this.#host.say(refused);
-    void this.#commands.add(command, this.now.target);
+    const { target } = this.now;
+    const starts = target === null && label !== null;
+    const told = starts ? ({ ...command, args: { ...command.args, label } } as ShowCommand) : command;
+    void this.#commands.add(told, target);
   }
 
   removeExemplar(exemplarId: number): void {

@@ -54,13 +54,20 @@ export interface DatasetHost {
 
 export const FILTERS: readonly Filter[] = ["all", "open", "accepted", "rejected", "skipped", "empty"];
 
-const NONE: Record<Filter, string> = {
+/** What there is to say of a filter that holds nothing. */
+export const NONE: Record<Filter, string> = {
   all: "There are no images.",
   open: "No image is left to do.",
   accepted: "No image is accepted.",
   rejected: "No image is rejected.",
   skipped: "No image is skipped.",
   empty: "No image is empty.",
+};
+const DECIDED: Record<ImageStatus, string> = {
+  open: "to do again",
+  accepted: "accepted",
+  rejected: "rejected",
+  skipped: "skipped",
 };
 const UNTOUCHED: ImageRow = { status: "open", count: 0, score: null, error: null };
 /** Images that the kernel opens before anybody is there. */
@@ -91,6 +98,8 @@ export class Dataset implements Seen {
   #told = -1;
   #was = -1;
   #deciding = false;
+  /** The last decision, in words, until it was heard. */
+  #decided: string | null = null;
   #isTold = false;
 
   constructor(info: DatasetInfo, kernel: Seen, page: Shown, host: DatasetHost) {
@@ -230,18 +239,38 @@ export class Dataset implements Seen {
     this.#host.changed();
   }
 
+  /** What became of an image, in words. */
+  describe(index: number): string {
+    const { status, count, error } = this.row(index);
+    const name = this.name(index);
+    const start = `image ${index + 1}${name === "" ? "" : `: ${name}`}`;
+    if (error !== null) return `${start}, cannot be opened: ${error}`;
+    const objects = count === 0 ? "no objects" : `${count} object${count === 1 ? "" : "s"}`;
+    return `${start}, ${objects}${status === "open" ? "" : `, ${status}`}`;
+  }
+
+  /** What a person hears who gets to an image: first what was decided of the one before. */
+  arrival(index: number): string {
+    const words = this.describe(index);
+    const decided = this.#decided === null ? "" : `${this.#decided}. `;
+    this.#decided = null;
+    return `${decided}${words.charAt(0).toUpperCase()}${words.slice(1)}`;
+  }
+
   /** Within the filter, from where the wanted image is or would be. */
   step(way: 1 | -1): void {
     const next = this.#next(this.target, way);
     if (next !== null) this.go(next);
     else if (this.visible.length === 0) this.#host.say(NONE[this.#filter]);
-    else this.#host.say(way > 0 ? "This is the last image." : "This is the first image.");
+    else
+      this.#host.say(way > 0 ? `This is the last image${this.#leftBefore()}.` : "This is the first image.");
   }
 
   /** Of the image on the canvas, and on to the next one. */
   async decide(status: ImageStatus): Promise<void> {
-    if (this.#deciding) return;
-    if (this.away) return this.#host.say("The next image is on its way: decide when it is there.");
+    if (this.#deciding || this.away) {
+      return this.#host.say("The next image is on its way: decide when it is there.");
+    }
     const index = this.shown;
     this.#deciding = true;
     try {
@@ -253,9 +282,24 @@ export class Dataset implements Seen {
     // The kernel's news may come later, and the next image depends on them.
     this.#rows[index] = { ...this.row(index), status };
     this.#refresh();
-    if (status === "open" || this.target !== index) return;
-    if (this.#next(index, 1) !== null) this.step(1);
+    const decided = `${this.name(index) || `image ${index + 1}`} ${DECIDED[status]}`;
+    if (status === "open") return this.#host.say(decided);
+    this.#decided = decided;
+    if (this.target !== index) return;
+    const left = this.#next(index, 1) ?? this.#firstLeft();
+    if (left !== null) this.go(left);
     else this.#host.say(`That was the last image: ${this.tally}.`);
+  }
+
+  #leftBefore(): string {
+    const { open } = this.counts;
+    return this.#filter === "all" && open > 0 ? `: the filter “To do” shows what is left, ${open}` : "";
+  }
+
+  /** The first image of the filter that is to do. */
+  #firstLeft(): number | null {
+    const isLeft = ({ status, error }: ImageRow) => status === "open" && error === null;
+    return this.visible.find((index) => isLeft(this.row(index))) ?? null;
   }
 
   /** How many were decided, in words. */

@@ -7,6 +7,7 @@ import {
   type Prompts,
   promptsOf,
   type Selection,
+  type ShowCommand,
   selectionOf,
 } from "./commands";
 import { ConceptEditor, type Mode } from "./concepteditor";
@@ -141,7 +142,7 @@ export class Editor implements Intents {
     if (!this.canClick) return this.#host.say(this.#advice("points"));
     if (this.#showing) {
       this.chosen = null;
-      return this.concepts.show({ name: "add_exemplar_point", args: { ...round(at), positive } });
+      return this.#show({ name: "add_exemplar_point", args: { ...round(at), positive } });
     }
     const there = positive && !this.#fresh ? this.#objectAt(at) : null;
     if (there !== null && this.selection === null) return this.select(there.object_id);
@@ -187,7 +188,7 @@ export class Editor implements Intents {
     const refused = this.#refusalOfBox(positive);
     if (refused !== null) return this.#host.say(refused);
     this.chosen = null;
-    if (this.#showing) this.concepts.show({ name: "add_exemplar", args: { box: roundBox(box), positive } });
+    if (this.#showing) this.#show({ name: "add_exemplar", args: { box: roundBox(box), positive } });
     else this.#add({ name: "add_box", args: { box: roundBox(box), object_id: null } }, null, true);
   }
 
@@ -488,6 +489,10 @@ export class Editor implements Intents {
     this.chosen = null;
     this.#fresh = false;
     void this.#commands.add(this.#labelled(command, target), target);
+  }
+
+  #show(command: ShowCommand): void {
+    this.concepts.show(command, this.label);
   }
 
   /** What starts an object says what it is. */

@@ -159,11 +159,15 @@ export class Filmstrip {
       { signal },
     );
     this.#field.addEventListener("change", () => this.#typed(), { signal });
+    this.#field.addEventListener("focus", () => this.#field.select(), { signal });
   }
 
   #typed(): void {
     const typed = this.#field.value.trim();
-    if (/^\d+$/.test(typed)) this.#dataset.go(Number(typed) - 1);
+    const { length } = this.#dataset;
+    const wanted = /^\d+$/.test(typed) ? Number(typed) : 0;
+    if (wanted >= 1 && wanted <= length) this.#dataset.go(wanted - 1);
+    else this.#host.editor.say(`Images are numbered 1 to ${length}, and “${typed}” is none of them.`);
     this.#field.value = String(this.#dataset.target + 1);
   }
 }

@@ -368,7 +368,7 @@ export class View {
 
   #stateChanged(): void {
     const { state } = this.#connection;
-    if (state !== null) for (const word of announcements(this.#shown, state)) this.#speak(word);
+    if (state !== null) for (const words of this.#news(state)) this.#speak(words);
     // Tiles can be asked for only now.
     if (this.#shown === null) this.#stage.moved();
     this.#shown = state;
@@ -377,6 +377,14 @@ export class View {
     this.#dataset?.refresh();
     this.#editor.refresh();
     this.#changed();
+  }
+
+  #news(state: State): string[] {
+    const before = this.#shown;
+    // What is there on another image has not been added, nor what was on the one before removed.
+    const arrived = before !== null && before.image_idx !== state.image_idx;
+    if (arrived && this.#dataset !== null) return [this.#dataset.arrival(state.image_idx ?? 0)];
+    return announcements(before, state);
   }
 
   #speak(message: string): void {

@@ -236,6 +236,10 @@ describe("stepping", () => {
     dataset.step(1);
     expect(said).toEqual(["This is the first image.", "No image is accepted.", "This is the last image."]);
     expect(sent).toEqual([]);
+    dataset.filter = "all";
+    move(7);
+    dataset.step(1);
+    expect(said.at(-1)).toBe("This is the last image: the filter “To do” shows what is left, 7.");
   });
 
   it("asks for the newest image alone while the kernel is busy", async () => {
@@ -306,6 +310,25 @@ describe("a decision", () => {
     void dataset.decide("open");
     await obey();
     expect(asked()).toEqual([["decide", { image_idx: 0, status: "open" }]]);
+    expect(said).toEqual(["picture to do again"]);
+  });
+
+  it("is heard with the image that comes next, once", async () => {
+    dataset.take(news([row(1, "open", 1), row(2, "skipped")], { whole: true, names: [..."abcdefgh"] }));
+    void dataset.decide("accepted");
+    await sent[0]?.answer(true);
+    expect(dataset.arrival(1)).toBe("a accepted. Image 2: b, 1 object");
+    expect(dataset.arrival(2)).toBe("Image 3: c, no objects, skipped");
+  });
+
+  it("leads back to what was left out", async () => {
+    dataset.take(news([0, 1, 3, 5, 6].map((index) => row(index, "accepted"))));
+    dataset.take(news([row(2, "open", 0, null, "broken")]));
+    move(7);
+    void dataset.decide("accepted");
+    await obey();
+    expect(goes()).toEqual([4]);
+    expect(said).toEqual([]);
   });
 
   it("that is refused stays", async () => {
@@ -326,6 +349,7 @@ describe("a decision", () => {
     void dataset.decide("accepted");
     void dataset.decide("accepted");
     expect(sent).toHaveLength(1);
+    expect(said).toEqual(["The next image is on its way: decide when it is there."]);
     await obey();
     expect(goes()).toEqual([1]);
   });

@@ -139,7 +139,7 @@ describe("a folder of images", () => {
       "1cup2",
       "2plate0",
     ]);
-    expect(find("class-other").textContent).toBe("no class1");
+    expect(find("class-none").textContent).toBe("no class1");
   });
 
   it("has its keys in the help, and those of clips not", () => {
@@ -230,7 +230,7 @@ describe("a folder of images", () => {
   it("says which image it is, and not that its objects were added", () => {
     press("d");
     tell(2, 1, [wireInstance(7)], [1, 2]);
-    expect(el.querySelector("[aria-live]")?.textContent).toBe("Image 2: 1.jpg");
+    expect(el.querySelector("[aria-live]")?.textContent).toBe("Image 2: b.jpg, no objects");
   });
 
   it("names the image that a command is for", async () => {
@@ -340,6 +340,20 @@ describe("a folder of images", () => {
     field.value = "x";
     field.dispatchEvent(new Event("change"));
     expect([field.value, commands().length]).toEqual(["4", 1]);
+    expect(find("notice").textContent).toBe("Images are numbered 1 to 5, and “x” is none of them.");
+    field.value = "6";
+    field.dispatchEvent(new Event("change"));
+    expect([field.value, commands().length]).toEqual(["4", 1]);
+  });
+
+  it("says of a filter that it holds nothing", async () => {
+    expect(find("strip-none").hidden).toBe(true);
+    find("filter-rejected").click();
+    await frame();
+    expect([find("strip-none").hidden, find("strip-none").textContent]).toEqual([
+      false,
+      "No image is rejected.",
+    ]);
   });
 
   it("shows an image with the same content as the last one at once", async () => {

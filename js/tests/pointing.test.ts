@@ -298,6 +298,16 @@ describe("concept mode", () => {
     expect(asked()).toEqual([["add_exemplar_point", { x: 15, y: 15, positive: true }]]);
   });
 
+  it("start a concept of the class that was chosen, and leave one that is there its own", () => {
+    editor.label = "cup";
+    begin({ concepts: [], concept: null });
+    click(15, 15);
+    expect(asked()).toEqual([["add_exemplar_point", { x: 15, y: 15, positive: true, label: "cup" }]]);
+    begin({ concept: 7 });
+    click(15, 15);
+    expect(asked().at(-1)).toEqual(["add_exemplar_point", { x: 15, y: 15, positive: true, concept_id: 7 }]);
+  });
+
   it.each([
     [75, 60],
     [61, 59],

@@ -34,7 +34,8 @@ def set_text(state: State, text: object, concept_id: object = None, at: object =
             if instance.concept_id == concept.concept_id and instance.touched:
                 state = state.put(replace(instance, concept_id=None, matched=None))
     state = replace(state, selected=None)  # what comes next is said of what will be found
-    return _put(state, replace(_welcoming(state, concept, spot), text=words, at=spot, label="").asked())
+    label = "" if concept.text else concept.label
+    return _put(state, replace(_welcoming(state, concept, spot), text=words, at=spot, label=label).asked())
 
 
 def add_concept(state: State, text: object, at: object = None, label: object = "") -> State:
@@ -55,9 +56,16 @@ def remove_concept(state: State, concept_id: object) -> State:
     return _without(state, _concept(state, concept_id).concept_id)
 
 
-def add_exemplar(state: State, box: Corners, positive: object = True, concept_id: object = None) -> State:  # noqa: FBT002
-    """Show the active concept what it means or does not mean, or start one."""
-    return _exemplified(state, Exemplar(prompts.flag(positive, "positive"), 0, state.next_prompt_id, box), concept_id)
+def add_exemplar(
+    state: State,
+    box: Corners,
+    positive: object = True,  # noqa: FBT002 - a keyword argument of the verb
+    concept_id: object = None,
+    label: object = "",
+) -> State:
+    """Show the active concept what it means or does not mean, or start one, of the class ``label``."""
+    shown = Exemplar(prompts.flag(positive, "positive"), 0, state.next_prompt_id, box)
+    return _exemplified(state, shown, concept_id, label)
 
 
 def add_exemplar_point(
@@ -67,11 +75,12 @@ def add_exemplar_point(
     positive: object = True,  # noqa: FBT002 - a keyword argument of the verb
     concept_id: object = None,
     box: Corners | None = None,
+    label: object = "",
 ) -> State:
     """Show the active concept a thing by a click on it; ``box`` where the thing under it is known already."""
     at = prompts.position(x, y, state.width, state.height)
     shown = Exemplar(prompts.flag(positive, "positive"), 0, state.next_prompt_id, box, at)
-    return _exemplified(state, shown, concept_id)
+    return _exemplified(state, shown, concept_id, label)
 
 
 def flip_exemplar(state: State, exemplar_id: object) -> State:
@@ -162,15 +171,19 @@ def _without(state: State, concept_id: int) -> State:
     return state
 
 
-def _exemplified(state: State, exemplar: Exemplar, concept_id: object) -> State:
+def _exemplified(state: State, exemplar: Exemplar, concept_id: object, label: object) -> State:
+    name = prompts.class_name(label)
     state, concept = _target(state, concept_id)
-    if not exemplar.positive and not concept.text and not concept.exemplars:
+    is_new = not concept.text and not concept.exemplars
+    if not exemplar.positive and is_new:
         message = (
             "a negative exemplar takes away from a concept, and none is active: "
             "select one, or give its words or a positive exemplar first"
         )
         raise InvalidPromptError(message)
     owned = replace(exemplar, concept_id=concept.concept_id)
+    if is_new:
+        concept = replace(concept, label=name)
     if owned.positive:
         concept = _welcoming(state, concept, owned.point, owned.box)
     state = replace(state, next_prompt_id=state.next_prompt_id + 1)

@@ -94,7 +94,7 @@ class Image:
                 raise InvalidImageError(message)
             if not path.is_file():
                 what = "is a folder" if path.is_dir() else "does not exist"
-                message = f"the file {str(path)!r} {what}; {EXPECTED}"
+                message = f"the file {str(path)!r} {what}"
                 raise InvalidImageError(message)
             return cls(_from_file(path, str(path)), path.name, str(path.absolute()))
         if isinstance(source, (bytes, bytearray, memoryview)):
@@ -127,17 +127,18 @@ def image_paths(images: Iterable[str | os.PathLike[str]] | str | os.PathLike[str
         It is no folder and no list of paths, or there are none.
     """
     expected = f"images must be a folder or a list of paths, got {images!r:.200}"
+    place = ""
     if isinstance(images, (str, os.PathLike)):
         folder = Path(images)
         if not folder.is_dir():
             raise InvalidPromptError(expected)
-        images = image_files(folder)
+        images, place = image_files(folder), f" in {folder}"
     try:
         paths = list(dict.fromkeys(Path(file) for file in images))
     except TypeError:
         raise InvalidPromptError(expected) from None
     if not paths:
-        message = "there are no images to label"
+        message = f"there are no images{place} to label"
         raise InvalidPromptError(message)
     return paths
 
@@ -155,7 +156,7 @@ def _from_file(file: Any, name: str) -> NDArray[np.uint8]:  # noqa: ANN401 - wha
             with PILImage.open(file) as picture:
                 return _from_pil(picture)
     except UnidentifiedImageError:
-        message = f"{name} is not an image file that can be read; {EXPECTED}"
+        message = f"{name} is not an image file that can be read"
     except PILImage.DecompressionBombError:
         message = f"{name} has more pixels than Pillow reads safely; raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
     except (OSError, SyntaxError, ValueError) as error:

@@ -17,7 +17,7 @@ from sam3_widget.core.image import Image, image_paths
 from sam3_widget.dataset.asked import Asked
 from sam3_widget.dataset.entries import Entries, Entry, checked_status, starts
 from sam3_widget.dataset.sheet import Sheet
-from sam3_widget.dataset.store import Store
+from sam3_widget.dataset.store import ACCEPTED, Store, real_path
 from sam3_widget.errors import (
     FormatError,
     InvalidImageError,
@@ -80,6 +80,8 @@ class DataSet:
     entries : Entries
     current : int
         The index of the image that a person is at.
+    classes : tuple of str
+        Those that were given, then those of objects in the order in which they were first used; each keeps its place.
 
     Raises
     ------
@@ -103,6 +105,7 @@ class DataSet:
     ) -> None:
         self.classes = checked_classes(classes)
         self.model = loaded(model)
+        real = real_path(out)
         # Absolute, without following links.
         paths = list(dict.fromkeys(Path(os.path.abspath(path)) for path in image_paths(images)))  # noqa: PTH100
         given = starts(annotations, paths)
@@ -112,8 +115,8 @@ class DataSet:
         self._worker = ThreadPoolExecutor(1, "sam3w-ahead")
         self.is_open = True
         self._place, self._pid = place, os.getpid()
-        self._give_way(os.path.realpath(out), place)
-        self.store = Store(out, self.classes, self._failed)
+        self._give_way(real, place)
+        self.store = Store(out, self._gather, self._failed)
         try:
             named: dict[str, Path] = {}
             for path in paths:
@@ -122,9 +125,13 @@ class DataSet:
             self.entries = Entries(entries, self.store.records(), order)
             if self.entries.resumed:
                 self.store.outdated()
-            self._asked = Asked.from_json(self.store.place.get("applied", []))
+            left = self.store.place
+            self._asked = Asked.from_json(left.get("applied", []))
+            used = self.entries.counts
+            known = (label for label in left.get("classes", ()) if label in used)
+            self._name([*known, *used])
             self.current = self.entries.sequence[0]
-            self.current = self._first()
+            self.current = self._first(left.get("current"))
         except BaseException:
             self.store.close()
             raise
@@ -139,10 +146,10 @@ class DataSet:
             if cell == place[0] and run != place[1]:
                 before.close()
 
-    def _first(self) -> int:
+    def _first(self, name: object) -> int:
         """Open the image where the work stopped, or the first that can be read."""
         failed: Exception | None = None
-        for k in self.entries.since(self.store.place.get("current")):
+        for k in self.entries.since(name):
             try:
                 self.open(k)
             except Sam3WidgetError as error:
@@ -155,6 +162,10 @@ class DataSet:
         assert failed is not None  # noqa: S101 - there is an image
         raise failed
 
+    def _name(self, labels: Iterable[str]) -> None:
+        """Give each class that is new a place after the others."""
+        self.classes = self.store.classes = tuple(dict.fromkeys([*self.classes, *filter(None, labels)]))
+
     # What there is.
 
     @property
@@ -164,7 +175,10 @@ class DataSet:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many objects of each class there are, "" without a class; those of rejected images are not counted."""
+        """How many objects of each class there are, "" without a class; those of rejected images are not counted.
+
+        In the order of :attr:`classes`.
+        """
         with LOCK:
             return {**dict.fromkeys(self.classes, 0), **self.entries.counts}
 
@@ -179,7 +193,7 @@ class DataSet:
         For any writer of :mod:`sam3_widget.io`. File names are paths from the folder of the COCO file. Images that
         nothing is known of and that cannot be read are left out.
         """
-        wanted = {checked_status(status) for status in statuses or ("accepted",)}
+        wanted = {checked_status(status) for status in statuses or (ACCEPTED,)}
         with LOCK:
             for index in list(self._sheets) if self.is_open else ():
                 self._keep(index)
@@ -223,8 +237,11 @@ class DataSet:
 
     def _check_open(self) -> None:
         if not self.is_open:
-            message = f"the data set {self.store.out} was closed: open it again"
-            raise LockedError(message)
+            raise LockedError(self._closed)
+
+    @property
+    def _closed(self) -> str:
+        return f"the data set {self.store.out} was closed: open it again"
 
     def show(self, index: int, ahead: Sequence[object] | None = None) -> LiveDocument:
         """Go to an image; those that are ``ahead``, by default the next ones, are for :meth:`look_ahead`."""
@@ -259,7 +276,9 @@ class DataSet:
                 self._write(index)
             except BaseException:
                 self.entries.decide(index, before)
+                self._tell([index])  # whoever shows it may have shown it as decided
                 raise
+            self._name(entry.labels)  # those of a rejected image had no place
             self._tell([index])
 
     def apply_to_rest(self) -> str | None:
@@ -290,6 +309,8 @@ class DataSet:
             for index, sheet in list(self._sheets.items()) if self.is_open else ():
                 self._keep(index)
                 sheet.flush()
+            if self.is_open:
+                self._remember_classes()
         self.store.flush()
 
     def close(self) -> None:
@@ -304,8 +325,9 @@ class DataSet:
                 rest.callback(watcher.closed)
             rest.callback(self.store.close)
             with LOCK, ExitStack() as sheets:
+                sheets.callback(self._remember_classes)
                 for index, sheet in self._sheets.items():
-                    sheets.callback(sheet.close)
+                    sheets.callback(sheet.close, self._closed)
                     sheets.callback(self._keep, index)
 
     # Open images.
@@ -313,7 +335,7 @@ class DataSet:
     def _sheet(self, index: int, image: Image) -> Sheet:
         """Make the document of an image."""
         entry, record = self.entries[index], self._recorded(index)
-        live = LiveDocument(image, self.model, tuple(filter(None, self.counts)))
+        live = LiveDocument(image, self.model, self.classes)
         start = entry.start if record is None else annotated(record, entry.name)
         objects = start.objects if start is not None else ()
         ids = [k if record is None else o.object_id for k, o in enumerate(objects, 1)]
@@ -355,7 +377,8 @@ class DataSet:
                     self._drop(index)
 
     def _drop(self, index: int) -> None:
-        self._sheets.pop(index).close()
+        name = self.entries[index].path.name
+        self._sheets.pop(index).close(f"{name} was put away: go there again, and take the session of the widget then")
 
     # What became of them.
 
@@ -369,12 +392,24 @@ class DataSet:
                 return  # the model's answer to what is asked of every image
             self._visit(index)  # a person works on it from elsewhere
         self._note(index)
-        if index != self.current and not sheet.is_waiting:
+        if sheet.is_waiting:
+            return
+        if index != self.current:
             self._keep(index)  # it was left before the model had answered
+        elif self.entries[index].status == ACCEPTED and sheet.is_new:
+            self.store.outdated()  # where it is gathered from
+
+    def _gather(self) -> None:
+        """Note in the journal what became of the accepted images that are open."""
+        with LOCK:
+            for index, sheet in list(self._sheets.items()) if self.is_open else ():
+                if self.entries[index].status == ACCEPTED and not sheet.is_waiting:
+                    self._keep(index)
 
     def _note(self, index: int) -> None:
         """Bring what is known of an image in step with its document."""
         if self.entries.take(index, self._sheets[index].labels()):
+            self._name(self.entries[index].labels)
             self._tell([index])
 
     def _known(self, index: int) -> Record | None:
@@ -438,7 +473,7 @@ class DataSet:
         try:
             return self._empty(index)
         except InvalidImageError:
-            if entry.status == "accepted":
+            if entry.status == ACCEPTED:
                 raise
             return {"file": entry.name, "status": entry.status, "objects": []}
 
@@ -448,9 +483,14 @@ class DataSet:
             self._write(index)
 
     def _remember(self, index: int) -> None:
-        """Note where the work is."""
+        """Note where the work is, what is asked, and which classes there are."""
         name = self.entries[index].name
-        self.store.place = {"current": name, "applied": self._asked.to_json()}
+        self.store.place = {"current": name, "applied": self._asked.to_json(), "classes": list(self.classes)}
+
+    def _remember_classes(self) -> None:
+        left, now = self.store.place, list(self.classes)
+        if left.get("classes") != now:
+            self.store.place = {**left, "classes": now}
 
     def _tell(self, indices: Sequence[int]) -> None:
         with LOCK:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from sam3_widget.core.prompts import integer
 from sam3_widget.errors import FormatError, InvalidPromptError, NotFoundError
+from sam3_widget.io.annotations import AnnotatedImage
 from sam3_widget.io.coco import read_coco
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from sam3_widget.io.annotations import AnnotatedImage
     from sam3_widget.labelling.journal import Record
 
 Status = Literal["open", "accepted", "rejected", "skipped"]
@@ -236,14 +237,21 @@ def starts(
     Raises
     ------
     FormatError
-        None of them is of one of these images.
+        They are something else, or none of them is of one of these images.
     """
     if annotations is None:
         return {}
     if isinstance(annotations, (str, os.PathLike)):
+        if not Path(annotations).is_file():
+            message = f"the file of the annotations, {os.fspath(annotations)!r}, does not exist"
+            raise FormatError(message)
         folder, found = Path(annotations).absolute().parent, read_coco(annotations)
     else:
-        folder, found = Path.cwd(), list(annotations)
+        folder, found = Path.cwd(), list(annotations) if isinstance(annotations, Iterable) else [annotations]
+        strange = [one for one in found if not isinstance(one, AnnotatedImage)]
+        if strange:
+            message = f"annotations must be a COCO file or what a reader returned, got {strange[0]!r:.80}"
+            raise FormatError(message)
     known, names = set(paths), Counter(path.name for path in paths)
     by_name = {path.name: path for path in paths if names[path.name] == 1}
     result = {}

@@ -106,8 +106,9 @@ class Sheet:
         if self.live.keeper is not None:
             self.live.keeper.flush()
 
-    def close(self) -> None:
-        """Stop the model, write what is new of its session, and let the file go."""
+    def close(self, why: str) -> None:
+        """Stop the model, write what is new of its session, and let the file go; nothing can be said from now on."""
+        self.live.closed = why
         self._deaf()
         self.live.cancel()
         if self.live.keeper is not None:

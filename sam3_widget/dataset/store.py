@@ -24,7 +24,7 @@ from sam3_widget.saving.files import read_json, sweep, write_atomically
 from sam3_widget.saving.locks import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from sam3_widget.labelling.journal import Record
 
@@ -39,6 +39,14 @@ _SHARE = 4
 """Times as long as the last writing took before the next begins, where that is more."""
 
 
+def real_path(out: object) -> str:
+    """Return where a COCO file lies, links followed, or raise an error that says what was expected."""
+    if not isinstance(out, (str, os.PathLike)):
+        message = f'out must be the path of a COCO file, like "labels.json", got {out!r:.80}'
+        raise FormatError(message)
+    return os.path.realpath(out)
+
+
 class Store:
     """What a data set keeps on the disk. One holds the files at a time.
 
@@ -46,10 +54,16 @@ class Store:
     ----------
     out : path
         Of the COCO file.
-    classes : sequence of str
-        Its first categories.
+    gather : callable
+        Called before the COCO file is written in the background, to add what is not in the journal yet.
     failed : callable
         Told of an error while the COCO file was written in the background.
+
+    Attributes
+    ----------
+    out : Path
+    classes : tuple of str
+        Its first categories.
 
     Raises
     ------
@@ -60,13 +74,13 @@ class Store:
     """
 
     def __init__(
-        self, out: str | os.PathLike[str], classes: Sequence[str], failed: Callable[[Exception], None]
+        self, out: str | os.PathLike[str], gather: Callable[[], None], failed: Callable[[Exception], None]
     ) -> None:
-        self.out = Path(os.path.realpath(out))
+        self.out = Path(real_path(out))
         given = Path(os.path.abspath(out)).parent  # noqa: PTH100 - without following links
         self._folders = (given, self.out.parent) if given.resolve() == self.out.parent else (self.out.parent,)
-        self.classes = tuple(classes)
-        self._failed = failed
+        self.classes: tuple[str, ...] = ()
+        self._gather, self._failed = gather, failed
         self._journal = self._opened()
         self._sessions = self.out.with_name(f"{self.out.name}.sessions")
         try:
@@ -147,7 +161,7 @@ class Store:
 
     @property
     def place(self) -> dict[str, Any]:
-        """Where the work stopped, and what is applied to untouched images; empty at the beginning."""
+        """Where the work stopped, what is asked of untouched images, and the classes; empty at the beginning."""
         file = self._sessions / "state.json"
         if not file.exists():
             return {}
@@ -205,6 +219,7 @@ class Store:
                     return
             start = time.monotonic()
             try:
+                self._gather()
                 self.flush()
             except Exception as error:  # the work goes on, and whoever watches hears of it
                 log.exception("%s could not be written", self.out)

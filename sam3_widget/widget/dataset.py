@@ -43,7 +43,8 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
         ``labels.json.sessions/``, with a saved session of each image that was worked on. It is open in one widget at a
         time.
     classes : iterable of str
-        Class names on offer; the number keys choose them. They are the first categories of the COCO file.
+        Class names on offer; the number keys choose them. They are the first categories of the COCO file, and those
+        of labels given later follow, each in its place on every image.
     model : str, path or Model
         What :func:`~sam3_widget.models.catalog.load_model` takes, or a loaded model.
     annotations : path or iterable of AnnotatedImage, optional
@@ -121,6 +122,11 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
         return Session.of(self._live)
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """All class names on offer, in the order of their number keys, which is the same on every image."""
+        return self._data.classes
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """The images, absolute paths in the order they were given."""
         return tuple(entry.path for entry in self._data.entries)
@@ -140,7 +146,10 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
         self.image_idx = self._data.entries.index(image)
 
     def next(self) -> bool:
-        """Show the next image that can be read, in the order of this data set; return whether there is one."""
+        """Show the next image that can be read, in the order of this data set; return whether there is one.
+
+        A page may go by a filter and an order of its own, which are those of its keys and buttons alone.
+        """
         return self._step(1)
 
     def previous(self) -> bool:
@@ -213,6 +222,8 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
     def told(self, indices: Sequence[int]) -> None:
         """Send news of images to all views."""
         self._tell_dataset(indices)
+        if self._shown.common["classes"] != list(self._data.classes):  # of another image than the one that is shown
+            self.changed()
 
     def closed(self) -> None:
         """Close the view of a data set that is closed."""
@@ -234,7 +245,8 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
 
     def _view(self, rev: int) -> View:
         live = self._data.live
-        return View.of(live, rev, imagery.described(live.image), image_idx=self._data.current)
+        of_all = {"image_idx": self._data.current, "classes": list(self._data.classes)}
+        return View.of(live, rev, imagery.described(live.image), **of_all)
 
     def _cancel(self) -> None:
         self._data.live.cancel()

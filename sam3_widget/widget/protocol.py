@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _REQUESTS = ("hello", "command", "cancel", "tile", "frame", "thumb", "script")
-_EXAMPLE = 'Press C, draw a box around an example (words take SAM 3: load_model("sam3"))'
+_EXAMPLE = 'In concept mode (C), show an example; words take SAM 3: load_model("sam3")'
 _ADVICE = {
     "points": "This model takes no clicks",
     "boxes": "This model takes no boxes",

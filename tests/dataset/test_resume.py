@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -58,6 +59,42 @@ def test_it_goes_on_where_it_stopped(opened):
     assert [entry.score for entry in again.entries] == [s and pytest.approx(s, abs=1e-4) for s in scores]
     assert held(again) == before
     assert [entry.status for entry in again.entries] == ["accepted", "skipped", "rejected", "open", "open", "open"]
+
+
+def test_classes_keep_their_places(opened, out):
+    data = opened(classes=["cat"])
+    click(data, 15, 15, "zebra")
+    data.decide(0, "accepted")
+    click(data, 50, 15, "yak")
+    data.show(1)
+    click(data, 15, 15, "ant")
+    assert data.open(2).state.classes == ("cat", "zebra", "yak", "ant")
+    data.show(0)
+    data.live.run("reset", {})
+    assert data.classes == ("cat", "zebra", "yak", "ant")  # on every image, whoever is of them now
+    assert data.counts == {"cat": 0, "zebra": 0, "yak": 0, "ant": 1}
+    data.show(2)
+    click(data, 15, 15, "zebra")
+    data.decide(2, "accepted")
+    data.decide(1, "accepted")
+    data.close()
+    again = opened(classes=["dog"])
+    assert again.classes == ("dog", "zebra", "ant")  # what nothing is of is forgotten
+    again.flush()
+    assert [c["name"] for c in json.loads(out.read_text())["categories"]] == ["dog", "zebra", "ant"]
+
+
+def test_classes_of_images_that_were_rejected_come_last(opened):
+    data = opened(classes=[])
+    click(data, 15, 15, "cat")
+    data.decide(0, "rejected")
+    data.show(1)
+    click(data, 15, 15, "dog")
+    data.close()
+    again = opened(classes=[])
+    assert again.classes == ("dog",)
+    again.decide(0, "open")
+    assert (again.classes, list(again.counts)) == (("dog", "cat"), ["dog", "cat"])
 
 
 def test_undo_and_redo_go_on_as_well(opened):

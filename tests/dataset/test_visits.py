@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sam3_widget.dataset import dataset, entries
-from sam3_widget.errors import InvalidImageError, ModelError
+from sam3_widget.errors import InvalidImageError, LockedError, ModelError
 from sam3_widget.live import LOCK
 from tests.dataset.folders import (
     CLASSES,
@@ -352,6 +352,19 @@ def test_few_images_stay_open(opened, many):
     assert sum(ref() is not None for ref in lives) <= dataset._KEPT + entries.AHEAD
     assert len(list((many.parent / "labels.json.sessions").glob("*.lock"))) <= len(opened_now(data))
     assert data.counts["cat"] == 24
+
+
+def test_a_document_that_was_put_away_says_so(opened, many):
+    data = opened(many)
+    first = data.live
+    for k in range(1, 12):
+        data.show(k)
+    before = drawn(first)
+    with pytest.raises(LockedError, match=r"00\.png was put away: go there again"):
+        first.run("add_point", {"x": 15, "y": 15})
+    assert drawn(first) == before
+    data.show(0)
+    assert click(data, 15, 15) == 1
 
 
 def test_leaving_and_coming_back_is_as_if_one_had_stayed(opened, many):

@@ -141,6 +141,26 @@ def test_disambiguation_positive_box_alone_starts_a_concept_without_words(sessio
     assert session.concepts[0].exemplars == ()
 
 
+def test_exemplars_start_a_concept_of_a_class_and_leave_one_that_is_there_its_own(session, tmp_path):
+    first = session.add_exemplar(BLUE, label=" spot ")
+    session.add_exemplar_point(30, 40, label="dot")
+    assert [c.concept_id for c in session.concepts] == [first.concept_id]
+    assert session.labels == ["spot"] * len(session.instances)
+    session.select_concept(None)
+    session.add_exemplar_point(30, 40, label="dot")
+    assert set(session.labels) == {"spot", "dot"}
+    session.save(tmp_path / "s.sam3.json")
+    again = Session.load(tmp_path / "s.sam3.json", KITCHEN, session.model)
+    again.score_threshold = 0.99
+    again.score_threshold = session.concepts[0].score_threshold
+    assert again.labels == session.labels
+    assert "label=' spot ')" in session.script()
+    session.set_text("blue")
+    assert session.labels[-1] == "dot"  # words make it clearer, and take no class away
+    with pytest.raises(InvalidPromptError, match="label must be one line of text"):
+        session.add_exemplar(BLUE, label=3)
+
+
 def test_negative_exemplar_without_a_concept_is_refused(session):
     with pytest.raises(InvalidPromptError, match="positive exemplar first"):
         session.add_exemplar(RED, positive=False)

@@ -558,6 +558,19 @@ def test_command_runs_on_the_image_that_it_names(view, widget):
     assert widget.masks[0][30, 20]
 
 
+def test_classes_are_those_of_all_images_and_keep_their_places(view, widget):
+    click(view, 0, label="fork")
+    assert view.state["classes"] == ["cup", "spoon", "fork"]
+    go(view, 1)
+    assert view.state["classes"] == ["cup", "spoon", "fork"]
+    click(view, 1, label="bowl")
+    go(view, 0)
+    assert view.state["classes"] == list(widget.classes) == ["cup", "spoon", "fork", "bowl"]
+    click(view, 2, label="lid")  # from elsewhere
+    settled(widget, 2)
+    assert view.state["classes"] == list(widget.classes) == ["cup", "spoon", "fork", "bowl", "lid"]
+
+
 def test_command_without_an_image_is_for_the_one_on_the_canvas(view, widget):
     go(view, 2)
     view.command("add_point", x=20, y=30)
@@ -1020,6 +1033,16 @@ def test_closing_goes_on_where_something_cannot_be_written(label, folder, monkey
     assert locks(tmp_path) == []
     assert widget.comm is None
     assert label(folder).statuses[0] == "accepted"
+
+
+def test_closed_widget_takes_no_more_work(widget, out):
+    widget.add_point(20, 30)
+    session = widget.session
+    widget.close()
+    for act in (lambda: widget.add_point(10, 10), widget.undo, lambda: session.add_point(10, 10), widget.accept):
+        with pytest.raises(LockedError, match=r"labels\.json was closed: open it again"):
+            act()
+    assert len(widget.masks) == 1
 
 
 def test_second_widget_on_a_file_is_refused(label, folder, widget):
