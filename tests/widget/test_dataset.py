@@ -496,7 +496,7 @@ def test_reading_annotations_holds_nobody_up(view, widget, monkeypatch):
     free = []
 
     def look():
-        free.append(LOCK.acquire(blocking=False))
+        free.append(LOCK.acquire(timeout=TIMEOUT))
         if free[-1]:
             LOCK.release()
 
