@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _REQUESTS = ("hello", "command", "cancel", "tile", "frame", "thumb", "script")
-_EXAMPLE = 'In concept mode (C), show an example; words take SAM 3: load_model("sam3")'
 _ADVICE = {
     "points": "This model takes no clicks",
     "boxes": "This model takes no boxes",
@@ -114,7 +113,7 @@ class View:
                 "model": {
                     "name": model.name,
                     "capabilities": capabilities,
-                    "advice": _advice(capabilities),
+                    "advice": {name: _ADVICE[name] for name, able in capabilities.items() if not able},
                 },
                 "selected": state.selected,
                 "classes": list(state.classes),
@@ -168,14 +167,6 @@ def status(phase: str, fraction: float | None, seconds_left: float | None = None
     """Return what the model does; a decode is too short for words, the pending instance says that it runs."""
     told = {"phase": phase, "fraction": fraction, "cancellable": phase != "idle"}
     return told if seconds_left is None else {**told, "seconds_left": round(seconds_left, 1)}
-
-
-def _advice(capabilities: Mapping[str, bool]) -> dict[str, str]:
-    """Return what to say about each thing that a model cannot do."""
-    advice = {name: _ADVICE[name] for name, able in capabilities.items() if not able}
-    if "text" in advice and capabilities["exemplars"]:
-        advice["text"] = _EXAMPLE
-    return advice
 
 
 def told_of_concept(state: State, concept: ConceptState) -> dict[str, Any]:

@@ -343,7 +343,7 @@ def test_builtin_model_finds_what_looks_like_an_exemplar(open_notebook):
     shown = Spots(notebook)
     field = shown.find("find")
     assert field.is_disabled()
-    assert field.get_attribute("placeholder").startswith("In concept mode (C), show an example")
+    assert field.get_attribute("placeholder").startswith("Finding things by name takes SAM 3")
     shown.view.press("c")
     with shown.view.change():
         shown.view.drag_image(((178, 103), (228, 146)))

@@ -15,7 +15,7 @@ from skimage import data
 
 from sam3_widget.errors import UnsupportedError
 from sam3_widget.models.base import ConceptPrompts, Detections, Embedding, InstancePrompts
-from sam3_widget.models.builtin import BuiltinModel
+from sam3_widget.models.builtin import BuiltinModel, exemplars
 from sam3_widget.models.builtin.exemplars import tiles
 from sam3_widget.models.builtin.geometry import bound_by_box, keep_settled, obey_clicks, to_grid
 from sam3_widget.models.builtin.guide import Guide
@@ -291,7 +291,8 @@ def test_detect_negative_exemplar_takes_lookalikes_out() -> None:
 
 
 @pytest.mark.parametrize("box", [(0, 0, 480, 360), (479, 100, 480, 104), (-20, -20, 5, 5), (100, 100, 100.2, 100.2)])
-def test_detect_any_box_is_an_exemplar(box: tuple[float, float, float, float]) -> None:
+def test_detect_any_box_is_an_exemplar(box: tuple[float, float, float, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exemplars, "MOST_PLACES", 50)  # what the network sees there matters little, and takes a while
     image, _, _ = discs_and_squares()
     found = find(image, (*box, True))
     assert np.isfinite(found.scores).all()
@@ -321,7 +322,8 @@ def test_detect_small_things_are_looked_at_enlarged() -> None:
     assert len(tiles(4000, 4000, 3, 0.1)) <= 25
 
 
-def test_detect_keeps_enlarged_views_until_trimmed() -> None:
+def test_detect_keeps_enlarged_views_until_trimmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exemplars, "MOST_PLACES", 100)  # those at the discs suffice
     image = np.full((300, 400, 3), 60, np.uint8)
     for x in range(20, 400, 40):
         cv2.circle(image, (x, 150), 6, (220, 200, 60), -1)
