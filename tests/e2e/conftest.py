@@ -77,6 +77,7 @@ def open_notebook(
         if name is None:
             name = own_name
             write_notebook(lab.notebooks / name, cells)
+            lab.give_kernel(name)
         tab = spare_tabs.pop() if spare_tabs else Tab(context)
         tab.messages.clear()
         notebook = NotebookPage(lab, tab.page, name)

@@ -10,6 +10,7 @@ import os
 import secrets
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from typing import TYPE_CHECKING, Any, Self
@@ -90,11 +91,13 @@ class Kernel:
             "allow_stdin": False,
             "stop_on_error": False,
         }
-        message = self._client.session.msg("execute_request", content)
-        if while_busy:
-            message["header"]["subshell_id"] = self._subshell_id()
-        self._client.shell_channel.send(message)
-        reply = self._reply(self._client.get_shell_msg, message)
+        reply = {"status": "aborted"}
+        while reply["status"] == "aborted":  # a cell that raised takes with it what waits behind it
+            message = self._client.session.msg("execute_request", content)
+            if while_busy:
+                message["header"]["subshell_id"] = self._subshell_id()
+            self._client.shell_channel.send(message)
+            reply = self._reply(self._client.get_shell_msg, message)
         failures = [reply, *(answer for answer in reply.get("user_expressions", {}).values())]
         for failure in failures:
             if failure["status"] == "error":
@@ -141,6 +144,7 @@ class Lab:
         self._log = root / "jupyterlab.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._kernels: dict[str, Kernel] = {}
+        self._spare: tuple[str, BlockingKernelClient] | None = None
         self.url = ""
         config = root / "config"
         for schema, values in {**SETTINGS, **(settings or {})}.items():
@@ -217,13 +221,33 @@ class Lab:
         """Return the JSON answer of the server's REST interface."""
         return self._request("GET", path)
 
-    def _request(self, method: str, path: str) -> Any:
+    def _request(self, method: str, path: str, told: Mapping[str, Any] | None = None) -> Any:
         request = urllib.request.Request(  # noqa: S310 - the server this object started
-            self.url + path, method=method, headers={"Authorization": f"token {self.token}"}
+            self.url + path,
+            None if told is None else json.dumps(told).encode(),
+            {"Authorization": f"token {self.token}", "Content-Type": "application/json"},
+            method=method,
         )
         with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310
             body = response.read()
         return json.loads(body) if body else None
+
+    def give_kernel(self, path: str) -> None:
+        """Give a notebook that is about to be opened a new kernel, and start one for the notebook after it.
+
+        A kernel takes seconds to start and to load the model, which it may while a browser is busy.
+        """
+        if self._spare is not None:
+            kernel_id, client = self._spare
+            client.stop_channels()
+            told = {"path": path, "name": path, "type": "notebook", "kernel": {"id": kernel_id}}
+            self._request("POST", "/api/sessions", told)
+        kernel_id = self._request("POST", "/api/kernels", {"name": "python3"})["id"]
+        client = BlockingKernelClient(connection_file=str(self._runtime / f"kernel-{kernel_id}.json"))
+        client.load_connection_file()
+        client.start_channels()
+        client.execute('import sam3_widget as _; _.Sam3Widget, _.load_model("builtin"); del _', silent=True)
+        self._spare = kernel_id, client
 
     def kernel(self, path: str) -> Kernel:
         """Return a client of the kernel that a notebook runs on, by the notebook's path."""
@@ -240,4 +264,5 @@ class Lab:
                 kernel = self._kernels.pop(session["kernel"]["id"], None)
                 if kernel is not None:
                     kernel.close()
-                self._request("DELETE", f"/api/sessions/{session['id']}")
+                # Its last second is of no interest to anybody.
+                threading.Thread(target=self._request, args=("DELETE", f"/api/sessions/{session['id']}")).start()
