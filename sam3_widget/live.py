@@ -192,12 +192,12 @@ class LivePicture(ABC):
         Sam3WidgetError
             The command is refused and nothing changed, or (with ``wait``) the model failed; the prompts are kept.
         """
-        if self.closed:
-            raise LockedError(self.closed)
         need = _NEEDS.get(name)
         if need and not getattr(self.model.capabilities, need[0]):
             raise self.model.unsupported(need[1], "load a model that does")
         with self._changed:
+            if self.closed:
+                raise LockedError(self.closed)
             before = self.state
             known = set(cells_of(before).values())
             self._apply(name, args, gesture, known)

@@ -283,23 +283,26 @@ export class Dataset implements Seen {
     this.#rows[index] = { ...this.row(index), status };
     this.#refresh();
     const decided = `${this.name(index) || `image ${index + 1}`} ${DECIDED[status]}`;
+    this.#decided = null;
     if (status === "open") return this.#host.say(decided);
+    const left = this.#next(index, 1) ?? this.#left(index)[0];
+    const isThere = this.target === index;
+    if (isThere && left === undefined) {
+      return this.#host.say(`${decided}. That was the last image: ${this.tally}.`);
+    }
     this.#decided = decided;
-    if (this.target !== index) return;
-    const left = this.#next(index, 1) ?? this.#firstLeft();
-    if (left !== null) this.go(left);
-    else this.#host.say(`That was the last image: ${this.tally}.`);
+    if (isThere && left !== undefined) this.go(left);
   }
 
   #leftBefore(): string {
-    const { open } = this.counts;
-    return this.#filter === "all" && open > 0 ? `: the filter “To do” shows what is left, ${open}` : "";
+    const { length } = this.#left(this.target);
+    return this.#filter === "all" && length > 0 ? `: the filter “To do” shows what is left, ${length}` : "";
   }
 
-  /** The first image of the filter that is to do. */
-  #firstLeft(): number | null {
+  /** The other images of the filter that are to do. */
+  #left(but: number): number[] {
     const isLeft = ({ status, error }: ImageRow) => status === "open" && error === null;
-    return this.visible.find((index) => isLeft(this.row(index))) ?? null;
+    return this.visible.filter((index) => index !== but && isLeft(this.row(index)));
   }
 
   /** How many were decided, in words. */

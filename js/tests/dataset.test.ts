@@ -239,7 +239,7 @@ describe("stepping", () => {
     dataset.filter = "all";
     move(7);
     dataset.step(1);
-    expect(said.at(-1)).toBe("This is the last image: the filter “To do” shows what is left, 7.");
+    expect(said.at(-1)).toBe("This is the last image: the filter “To do” shows what is left, 6.");
   });
 
   it("asks for the newest image alone while the kernel is busy", async () => {
@@ -321,6 +321,16 @@ describe("a decision", () => {
     expect(dataset.arrival(2)).toBe("Image 3: c, no objects, skipped");
   });
 
+  it("that was taken back is not heard later", async () => {
+    dataset.take(news([0, 1, 2, 3, 4, 5, 6].map((index) => row(index, "accepted"))));
+    move(7);
+    void dataset.decide("accepted");
+    await obey();
+    void dataset.decide("open");
+    await sent[1]?.answer(true);
+    expect(dataset.arrival(6)).toBe("Image 7, no objects, accepted");
+  });
+
   it("leads back to what was left out", async () => {
     dataset.take(news([0, 1, 3, 5, 6].map((index) => row(index, "accepted"))));
     dataset.take(news([row(2, "open", 0, null, "broken")]));
@@ -368,13 +378,15 @@ describe("a decision", () => {
     move(7);
     void dataset.decide("rejected");
     await obey();
-    expect(said).toEqual(["That was the last image: 5 accepted, 2 rejected, 1 skipped."]);
+    expect(said).toEqual(["picture rejected. That was the last image: 5 accepted, 2 rejected, 1 skipped."]);
     move(3);
     dataset.filter = "skipped";
     dataset.take(news([row(6, "open")]));
     void dataset.decide("skipped");
     await obey();
-    expect(said.at(-1)).toBe("That was the last image: 4 accepted, 2 rejected, 1 skipped, 1 to do.");
+    expect(said.at(-1)).toBe(
+      "picture skipped. That was the last image: 4 accepted, 2 rejected, 1 skipped, 1 to do.",
+    );
   });
 });
 

@@ -103,7 +103,7 @@ class DataSet:
         order: Order | None = None,
         place: tuple[str, str] = ("", ""),
     ) -> None:
-        self.classes = checked_classes(classes)
+        self.classes = tuple(filter(None, checked_classes(classes)))
         self.model = loaded(model)
         real = real_path(out)
         # Absolute, without following links.

@@ -169,6 +169,13 @@ class Store:
         if found.get("format") != _FORMAT:
             message = f"{file} must have the format {_FORMAT!r}, got {found.get('format')!r:.80}"
             raise FormatError(message)
+        applied, classes = found.get("applied", []), found.get("classes", [])
+        for name, told, is_one in (("applied", applied, _is_command), ("classes", classes, _is_name)):
+            if not isinstance(told, list) or not all(map(is_one, told)):
+                message = (
+                    f"{file} is damaged: {name} is {told!r:.80}; without it the work starts at the first image"
+                )
+                raise FormatError(message)
         return found
 
     @place.setter
@@ -228,3 +235,11 @@ class Store:
                 self._failed(error)
                 return
             took = time.monotonic() - start
+
+
+def _is_name(told: object) -> bool:
+    return isinstance(told, str)
+
+
+def _is_command(told: object) -> bool:
+    return isinstance(told, list) and [type(each) for each in told] == [str, dict]

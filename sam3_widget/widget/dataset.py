@@ -123,7 +123,10 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """All class names on offer, in the order of their number keys, which is the same on every image."""
+        """All class names on offer, in the order of their number keys, which is the same on every image.
+
+        Those of :attr:`session` are the ones that were said in that image.
+        """
         return self._data.classes
 
     @property
@@ -222,7 +225,8 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
     def told(self, indices: Sequence[int]) -> None:
         """Send news of images to all views."""
         self._tell_dataset(indices)
-        if self._shown.common["classes"] != list(self._data.classes):  # of another image than the one that is shown
+        answers = getattr(self._thread, "request", None) is not None
+        if self._shown.common["classes"] != list(self._data.classes) and not answers:  # whose answer tells of them
             self.changed()
 
     def closed(self) -> None:

@@ -204,6 +204,11 @@ def test_what_makes_no_sense_is_refused_and_nobody_holds_the_file(opened, out, g
     assert opened().current == 0
 
 
+def test_an_empty_class_is_none(opened):
+    data = opened(classes=["", "cat"])
+    assert (data.classes, data.live.state.classes, data.counts) == (("cat",), ("cat",), {"cat": 0})
+
+
 def test_what_makes_no_sense_ends_no_data_set_of_an_earlier_run(opened):
     data = opened(place=("cell", "1"))
     with pytest.raises(InvalidPromptError, match="classes"):

@@ -324,6 +324,10 @@ def test_what_says_where_it_stopped_is_checked(opened, work):
         state.write_text(text)
         with pytest.raises(FormatError, match=match):
             opened()
+    for name, wrong in [("classes", None), ("classes", [["a"]]), ("applied", None), ("applied", [["add_concept"]])]:
+        state.write_text(json.dumps({**json.loads(whole), name: wrong}))
+        with pytest.raises(FormatError, match=rf"state\.json is damaged: {name} is"):
+            opened()
     state.write_text(whole)
     assert opened().current == 1  # and nobody holds the files
 

@@ -91,13 +91,14 @@ class Kernel:
             "allow_stdin": False,
             "stop_on_error": False,
         }
-        reply = {"status": "aborted"}
-        while reply["status"] == "aborted":  # a cell that raised takes with it what waits behind it
+        for _ in range(20):
             message = self._client.session.msg("execute_request", content)
             if while_busy:
                 message["header"]["subshell_id"] = self._subshell_id()
             self._client.shell_channel.send(message)
             reply = self._reply(self._client.get_shell_msg, message)
+            if reply["status"] != "aborted":  # by a cell that raised, which takes with it what waits behind it
+                break
         failures = [reply, *(answer for answer in reply.get("user_expressions", {}).values())]
         for failure in failures:
             if failure["status"] == "error":
@@ -144,6 +145,7 @@ class Lab:
         self._log = root / "jupyterlab.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._kernels: dict[str, Kernel] = {}
+        self._ending: list[threading.Thread] = []
         self._spare: tuple[str, BlockingKernelClient] | None = None
         self.url = ""
         config = root / "config"
@@ -190,8 +192,12 @@ class Lab:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        for ending in self._ending:
+            ending.join()
         for kernel in self._kernels.values():
             kernel.close()
+        if self._spare is not None:
+            self._spare[1].stop_channels()
         assert self._process is not None
         self._process.terminate()
         try:
@@ -265,4 +271,6 @@ class Lab:
                 if kernel is not None:
                     kernel.close()
                 # Its last second is of no interest to anybody.
-                threading.Thread(target=self._request, args=("DELETE", f"/api/sessions/{session['id']}")).start()
+                ending = threading.Thread(target=self._request, args=("DELETE", f"/api/sessions/{session['id']}"))
+                ending.start()
+                self._ending.append(ending)

@@ -571,6 +571,20 @@ def test_classes_are_those_of_all_images_and_keep_their_places(view, widget):
     assert view.state["classes"] == list(widget.classes) == ["cup", "spoon", "fork", "bowl", "lid"]
 
 
+def test_go_to_an_image_that_brings_a_class_is_answered_by_that_image(label, tmp_path):
+    folder = folder_of(tmp_path / "images", 3)
+    PILImage.fromarray(np.full((HEIGHT, WIDTH, 3), 7, np.uint8)).save(folder / "0.png")
+    widget = label(folder, classes=["cup"])
+    view = seen(widget)
+    widget.add_concept("red")  # nothing here is
+    widget.apply_to_rest()
+    settled(widget, 1)
+    assert widget.classes == ("cup",)
+    answer = go(view, 1)
+    assert answer["payload"]["set"]["image_idx"] == 1
+    assert answer["payload"]["set"]["classes"] == ["cup", "red"]
+
+
 def test_command_without_an_image_is_for_the_one_on_the_canvas(view, widget):
     go(view, 2)
     view.command("add_point", x=20, y=30)
