@@ -172,9 +172,7 @@ class Store:
         applied, classes = found.get("applied", []), found.get("classes", [])
         for name, told, is_one in (("applied", applied, _is_command), ("classes", classes, _is_name)):
             if not isinstance(told, list) or not all(map(is_one, told)):
-                message = (
-                    f"{file} is damaged: {name} is {told!r:.80}; without it the work starts at the first image"
-                )
+                message = f"{file} is damaged: {name} is {told!r:.80}; without it the work starts at the first image"
                 raise FormatError(message)
         return found
 
