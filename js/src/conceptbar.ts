@@ -7,7 +7,7 @@ import { icon, node, setAttribute, setText } from "./dom";
 import type { Editor } from "./editor";
 import { KernelField } from "./kernelfield";
 import type { PromptRef } from "./markers";
-import type { State } from "./state";
+import { capitalized, type State } from "./state";
 import { Strip } from "./strip";
 
 export interface ConceptBarHost {
@@ -145,7 +145,7 @@ export class ConceptBar {
     this.#hint.hidden = count > 0 || !concepts.canShow;
     const how =
       concepts.mode === "concept" ? "click an example, or draw a box" : "press C and show an example";
-    setText(this.#hint, able ? `or ${how}` : how.charAt(0).toUpperCase() + how.slice(1));
+    setText(this.#hint, able ? `or ${how}` : capitalized(how));
   }
 
   #showThreshold(active: DrawnConcept | null): void {

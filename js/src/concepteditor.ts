@@ -107,14 +107,11 @@ export class ConceptEditor {
     return `Nothing to exclude from: ${first} first.`;
   }
 
-  /** Gives an example to the active concept; one that it starts finds things of the class `label`. */
-  show(command: ShowCommand, label: string | null): void {
+  /** Gives an example to the active concept. */
+  show(command: ShowCommand): void {
     const refused = this.refusal(command.args.positive);
     if (refused !== null) return this.#host.say(refused);
-    const { target } = this.now;
-    const starts = target === null && label !== null;
-    const told = starts ? ({ ...command, args: { ...command.args, label } } as ShowCommand) : command;
-    void this.#commands.add(told, target);
+    void this.#commands.add(command, this.now.target);
   }
 
   removeExemplar(exemplarId: number): void {

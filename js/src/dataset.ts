@@ -1,7 +1,7 @@
 /** The images of a data set: which one a person is at, what became of each, and in which order to go through them. */
 
 import { type Command, Throttle } from "./commands";
-import type { Seen, State } from "./state";
+import { capitalized, type Seen, type State } from "./state";
 
 export type ImageStatus = "open" | "accepted" | "rejected" | "skipped";
 export type Filter = "all" | ImageStatus | "empty";
@@ -62,12 +62,6 @@ export const NONE: Record<Filter, string> = {
   rejected: "No image is rejected.",
   skipped: "No image is skipped.",
   empty: "No image is empty.",
-};
-const DECIDED: Record<ImageStatus, string> = {
-  open: "to do again",
-  accepted: "accepted",
-  rejected: "rejected",
-  skipped: "skipped",
 };
 const UNTOUCHED: ImageRow = { status: "open", count: 0, score: null, error: null };
 /** Images that the kernel opens before anybody is there. */
@@ -254,7 +248,7 @@ export class Dataset implements Seen {
     const words = this.describe(index);
     const decided = this.#decided === null ? "" : `${this.#decided}. `;
     this.#decided = null;
-    return `${decided}${words.charAt(0).toUpperCase()}${words.slice(1)}`;
+    return `${decided}${capitalized(words)}`;
   }
 
   /** Within the filter, from where the wanted image is or would be. */
@@ -282,16 +276,16 @@ export class Dataset implements Seen {
     // The kernel's news may come later, and the next image depends on them.
     this.#rows[index] = { ...this.row(index), status };
     this.#refresh();
-    const decided = `${this.name(index) || `image ${index + 1}`} ${DECIDED[status]}`;
+    const name = this.name(index) || `image ${index + 1}`;
     this.#decided = null;
-    if (status === "open") return this.#host.say(decided);
-    const left = this.#next(index, 1) ?? this.#left(index)[0];
-    const isThere = this.target === index;
-    if (isThere && left === undefined) {
-      return this.#host.say(`${decided}. That was the last image: ${this.tally}.`);
+    if (status === "open") return this.#host.say(`${name} to do again`);
+    const decided = `${name} ${status}`;
+    if (this.target === index) {
+      const next = this.#next(index, 1) ?? this.#left(index)[0];
+      if (next === undefined) return this.#host.say(`${decided}. That was the last image: ${this.tally}.`);
+      this.go(next);
     }
     this.#decided = decided;
-    if (isThere && left !== undefined) this.go(left);
   }
 
   #leftBefore(): string {

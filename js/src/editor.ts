@@ -492,13 +492,13 @@ export class Editor implements Intents {
   }
 
   #show(command: ShowCommand): void {
-    this.concepts.show(command, this.label);
+    this.concepts.show(this.#labelled(command, this.concepts.now.target));
   }
 
-  /** What starts an object says what it is. */
-  #labelled(command: AddCommand, target: Selection): AddCommand {
+  /** What starts an object or a concept says what it is. */
+  #labelled<C extends AddCommand | ShowCommand>(command: C, target: Selection): C {
     if (this.label === null || typeof target === "number") return command;
-    return { ...command, args: { ...command.args, label: this.label } } as AddCommand;
+    return { ...command, args: { ...command.args, label: this.label } };
   }
 
   /** What a click here can change. */

@@ -6,7 +6,15 @@ import { icon, node, setAttribute, setText } from "./dom";
 import type { Editor } from "./editor";
 import type { PromptRef } from "./markers";
 import { button, Row, refOf } from "./row";
-import { isCancelled, nameOf, nameOfInstance, remarkOf, type State, sharedLabels } from "./state";
+import {
+  capitalized,
+  isCancelled,
+  nameOf,
+  nameOfInstance,
+  remarkOf,
+  type State,
+  sharedLabels,
+} from "./state";
 
 export interface PanelHost {
   editor: Editor;
@@ -226,7 +234,7 @@ function emptyText(state: State | null, active: DrawnConcept | null): string {
   if (ways.length === 0) return "Paint an object with the brush.";
   const [first = "", ...others] = ways;
   const last = others.pop();
-  const start = `${first.charAt(0).toUpperCase()}${first.slice(1)}`;
+  const start = capitalized(first);
   if (last === undefined) return `${start} to begin.`;
   return `${[start, ...others].join(", ")}, or ${last}, to begin.`;
 }

@@ -217,6 +217,11 @@ export function nameOf(concept: Named): string {
   return concept.text === "" ? `things ${titleOf(concept)}` : `“${concept.text}”`;
 }
 
+/** Words as a sentence begins. */
+export function capitalized(words: string): string {
+  return `${words.charAt(0).toUpperCase()}${words.slice(1)}`;
+}
+
 /** Labels that several instances have. */
 export function sharedLabels(instances: readonly Instance[]): ReadonlySet<string> {
   const seen = new Set<string>();

@@ -248,9 +248,8 @@ class Sam3DatasetWidget(CanvasWidget, Verbs):
         return self._data.live
 
     def _view(self, rev: int) -> View:
-        live = self._data.live
-        of_all = {"image_idx": self._data.current, "classes": list(self._data.classes)}
-        return View.of(live, rev, imagery.described(live.image), **of_all)
+        data, image = self._data, imagery.described(self._data.live.image)
+        return View.of(data.live, rev, image, image_idx=data.current, classes=list(data.classes))
 
     def _cancel(self) -> None:
         self._data.live.cancel()

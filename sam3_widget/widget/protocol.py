@@ -100,7 +100,7 @@ class View:
         picture : mapping
             ``key``, ``name``, ``width`` and ``height`` of the picture.
         **more
-            Of the widget's own, beside what every picture has.
+            Of the widget's own, beside what every picture has, or in its place.
         """
         state, model = document.state, document.model
         undo, redo = document.titles

@@ -80,10 +80,13 @@ def annotation(name: str, *objects: tuple[str, int, int, float]) -> AnnotatedIma
     return AnnotatedImage(name, 60, 80, tuple(told))
 
 
-def settled() -> None:
-    """Wait until all models have answered, and all is written that is written in the background."""
+def settled(*names: str) -> None:
+    """Wait until all models have answered, and all is written that is written in the background.
+
+    With ``names``, for the threads of these names alone.
+    """
     for thread in threading.enumerate():
-        if thread.name in {"sam3w-toy", "sam3w-autosave", "sam3w-dataset"}:
+        if thread.name in (names or ("sam3w-toy", "sam3w-autosave", "sam3w-dataset")):
             thread.join(30)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import resource
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -133,7 +132,7 @@ def test_a_correction_of_an_accepted_image_is_soon_in_the_file_though_nobody_lef
     live = data.live
     live.run("add_point", {"x": 50, "y": 15, "label": "dog"}, wait=False)
     data.store.outdated()
-    time.sleep(1)
+    settled("sam3w-dataset")
     assert labels(out) == {"images/00.png": ["cat"]}  # the model has not answered
     model.gate.set()
     live.settle()

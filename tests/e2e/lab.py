@@ -99,6 +99,8 @@ class Kernel:
             reply = self._reply(self._client.get_shell_msg, message)
             if reply["status"] != "aborted":  # by a cell that raised, which takes with it what waits behind it
                 break
+        else:
+            raise KernelError("the kernel aborts whatever it is asked")
         failures = [reply, *(answer for answer in reply.get("user_expressions", {}).values())]
         for failure in failures:
             if failure["status"] == "error":
